@@ -1,0 +1,183 @@
+"""What a tool is: a name, an argument model, a declared effect and one coroutine.
+
+A tool's failure is a result for the model: raise one of the `ToolError` leaves and the executor
+stores its code and text. Any other exception is a fault of ours and is reported as such.
+
+    ToolError
+    ├── ToolRefused       a guard of ours said no; the text names the rule
+    ├── ToolNotFound      the thing named does not exist, or is not this project's
+    ├── ToolFailed        the target answered with an error
+    ├── ToolTimeout       our deadline passed
+    ├── ToolUnavailable   no connection to the target
+    └── ToolTooLarge      more than a limit allows, and cutting it would mislead
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import override
+
+from workflows.types import Effect
+
+
+class ToolError(Exception):
+    """A failure the model and the people in the room are told about.
+
+    Attributes:
+        code: Stable code of docs/protocol.md §4.
+        message: One or two sentences for people and the model; says what to do next.
+    """
+
+    code: ClassVar[str] = "failed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ToolRefused(ToolError):
+    """A guard refused the call before it reached its target."""
+
+    code = "refused"
+
+
+class ToolNotFound(ToolError):
+    """The named thing does not exist here; the same text whether it exists elsewhere or not."""
+
+    code = "not_found"
+
+
+class ToolFailed(ToolError):
+    """The target was reached and answered with an error."""
+
+    code = "failed"
+
+
+class ToolTimeout(ToolError):
+    """The deadline passed."""
+
+    code = "timeout"
+
+
+class ToolUnavailable(ToolError):
+    """The target could not be reached."""
+
+    code = "unavailable"
+
+
+class ToolTooLarge(ToolError):
+    """A limit was passed where a cut would mislead."""
+
+    code = "too_large"
+
+
+class Arguments(BaseModel):
+    """Base of every tool's arguments: unknown fields are refused, nothing is coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NoArguments(Arguments):
+    """For tools that take none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datasource:
+    """A project's datasource as a tool sees it.
+
+    Attributes:
+        version: Grows with every change; pools are kept per (id, version).
+        config: Per kind, docs/protocol.md §6.
+        secret: Decrypted; never in a repr.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    kind: str
+    version: int
+    config: Mapping[str, Any]
+    secret: str = ""
+
+    @override
+    def __repr__(self) -> str:
+        """Without config and secret."""
+        return f"Datasource({self.id} {self.kind} v{self.version})"
+
+
+class Datasources(Protocol):
+    """The datasources of one project, read from the database at the time of use."""
+
+    async def list(self) -> Sequence[Datasource]:
+        """All of the project, by name."""
+        ...
+
+    async def get(self, datasource_id: str) -> Datasource:
+        """One by id.
+
+        Raises:
+            ToolNotFound: Unknown, malformed, or of another project or tenant (same text).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What one run of a tool may know and use.
+
+    Attributes:
+        attempt: 1 for the first run of this call.
+        idempotency_key: The same for every attempt of one call.
+        deadline: Wall-clock time this attempt has, enforced by the executor as well.
+    """
+
+    tenant_id: UUID
+    project_id: UUID
+    execution_id: UUID
+    attempt: int
+    idempotency_key: str
+    deadline: timedelta
+    datasources: Datasources
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+class Tool(ABC, Generic[A]):
+    """One tool. Stateless between calls, but may hold pools given to its constructor.
+
+    Attributes:
+        name: What the model calls; stable.
+        description: For the model.
+        arguments: Its schema is shown to the model and enforced, strictly, before `run`.
+        effect: ``read`` is retried; ``idempotent`` is retried with the same key; ``once`` is
+            never run again after a claim whose outcome was not stored.
+        queue: Activity task queue.
+        deadline: Per attempt.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    arguments: type[A]
+    effect: ClassVar[Effect]
+    queue: ClassVar[str]
+    deadline: ClassVar[timedelta]
+
+    @abstractmethod
+    async def run(self, arguments: A, context: ToolContext) -> dict[str, Any]:
+        """Do it.
+
+        Cancellation (a stop, or the deadline) arrives as `asyncio.CancelledError`; the
+        implementation ends what it began at the target and re-raises.
+
+        Returns:
+            A JSON-safe object (finite numbers, no NUL, no lone surrogates).
+
+        Raises:
+            ToolError: A failure for the model to act on.
+        """

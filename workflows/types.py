@@ -1,0 +1,167 @@
+"""The nouns that cross between workflows, activities and the edge: ids, counts, decisions."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Queue(StrEnum):
+    """Task queues; docs/protocol.md §5 says what runs on each."""
+
+    TURNS = "turns"
+    MODEL = "model"
+    TOOLS_DATABASE = "tools-database"
+    TOOLS_HTTP = "tools-http"
+    TOOLS_FILES = "tools-files"
+    TOOLS_MCP = "tools-mcp"
+
+
+class Effect(StrEnum):
+    """What running a tool a second time may do to the world."""
+
+    READ = "read"
+    IDEMPOTENT = "idempotent"
+    ONCE = "once"
+
+
+class TurnStatus(StrEnum):
+    """States of a turn as rooms see them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    AWAITING_APPROVAL = "awaiting_approval"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OPEN_TURN_STATUSES = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.AWAITING_APPROVAL)
+
+
+class TurnCode(StrEnum):
+    """Why a turn ended without its answer."""
+
+    TOO_MANY_STEPS = "too_many_steps"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    MODEL_REFUSED = "model_refused"
+    CONTEXT_TOO_LONG = "context_too_long"
+    TIMED_OUT = "timed_out"
+    STOPPED = "stopped"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    INTERNAL_ERROR = "internal_error"
+
+
+class ToolStatus(StrEnum):
+    """States of a tool execution."""
+
+    PENDING = "pending"
+    AWAITING_APPROVAL = "awaiting_approval"
+    EXECUTING = "executing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+OPEN_TOOL_STATUSES = (ToolStatus.PENDING, ToolStatus.AWAITING_APPROVAL, ToolStatus.EXECUTING)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Names one turn; the input of `ConversationTurn` and of most activities.
+
+    Attributes:
+        max_steps: Most model calls this turn may make.
+        timeout_seconds: Most wall-clock time from start to terminal state.
+    """
+
+    tenant_id: str
+    project_id: str
+    conversation_id: str
+    turn_id: str
+    max_steps: int = 16
+    timeout_seconds: int = 30 * 60
+
+    @property
+    def workflow_id(self) -> str:
+        """Id of the one workflow that runs this turn."""
+        return turn_workflow_id(self.turn_id)
+
+
+def turn_workflow_id(turn_id: object) -> str:
+    """Workflow id of a turn: its business id, so that a second start is refused by the server."""
+    return f"turn-{turn_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """One model call of a turn; `step` counts from 1."""
+
+    turn: TurnRef
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRef:
+    """One call the model asked for, ready to run.
+
+    Attributes:
+        tool: A registered tool's name; never text the model made up.
+        deadline_seconds: Per attempt.
+        max_attempts: 1 for tools of effect ``once``.
+    """
+
+    tool_execution_id: str
+    tool: str
+    queue: str
+    deadline_seconds: float
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Outcome of a model call: the tool calls to run; none means the turn is answered."""
+
+    message_id: str
+    tool_calls: list[ToolCallRef] = field(default_factory=list)
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRunInput:
+    """One tool call of a turn."""
+
+    turn: TurnRef
+    call: ToolCallRef
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRunResult:
+    """How it ended; the result itself is in its row."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishInput:
+    """Terminal state a workflow has reached; code is a `TurnCode` or empty."""
+
+    turn: TurnRef
+    status: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishResult:
+    """The queued turn of the same conversation that may run now, if any."""
+
+    next_turn: TurnRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a housekeeping pass did."""
+
+    started: int = 0
+    settled: int = 0
+    cancelled: int = 0
+    pruned: int = 0
