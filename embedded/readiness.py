@@ -1,0 +1,47 @@
+"""Waiting for a server by asking it, again and again, until it says it is ready."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from embedded.ports import LOOPBACK
+from embedded.processes import Child, ChildEnded
+
+ASK_AGAIN = timedelta(milliseconds=30)
+ANSWER_WITHIN = timedelta(seconds=5)
+
+
+async def until_ready(
+    child: Child, ready: Callable[[], Awaitable[bool]], *, within: timedelta
+) -> None:
+    """Ask ``ready`` until it is true.
+
+    Raises:
+        ChildEnded: the child ended instead, or took longer than ``within``.
+    """
+    name = child.command.name
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            while not await ready():
+                if not child.alive:
+                    raise ChildEnded(name, child.how, child.tail)
+                await asyncio.sleep(ASK_AGAIN.total_seconds())
+    except TimeoutError as error:
+        how = f"was not ready after {within.total_seconds():.0f} s"
+        raise ChildEnded(name, how, child.tail) from error
+
+
+async def http_status(port: int, path: str, host: str = LOOPBACK) -> int:
+    """Status of ``GET http://host:port/path``; 0 while nobody answers."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+                await writer.drain()
+                parts = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return 0
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
