@@ -8,11 +8,12 @@ narrow results, called through `Database.session`, where no tenant is set and no
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 # Every statement of the application's own is short; one that is not is a fault to be cut.
@@ -27,6 +28,11 @@ _SET_TENANT = text("SELECT set_config('app.tenant_id', :tenant_id, true)")
 def dumps(value: Any) -> str:
     """JSON text as stored and sent; UUIDs and times in their ISO forms."""
     return orjson.dumps(value).decode()
+
+
+async def clock(session: AsyncSession) -> datetime:
+    """The database's wall clock: the one time that orders rows and ends sessions."""
+    return (await session.execute(select(func.clock_timestamp()))).scalar_one()
 
 
 class Database:

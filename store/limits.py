@@ -1,0 +1,32 @@
+"""Limits of docs/protocol.md §8: defaults, and what a tenant's ``limits`` may set instead."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_FRAME_BYTES = 256 * 1024
+MAX_JSON_DEPTH = 32
+MAX_TITLE_CHARS = 255
+MAX_CLIENT_MESSAGE_ID_CHARS = 128
+
+
+class TenantLimits(BaseModel):
+    """Limits a tenant's row may override; an absent one has the default below."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    messages_per_minute: int = Field(default=30, ge=1, le=1_000_000)
+    steps_per_turn: int = Field(default=16, ge=1, le=1_000)
+    tool_calls_per_step: int = Field(default=16, ge=1, le=128)
+    turn_seconds: int = Field(default=30 * 60, ge=10, le=24 * 3600)
+    sockets_per_user: int = Field(default=20, ge=1, le=100_000)
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> "TenantLimits":
+        """Limits of a tenant's row; a value a newer version wrote and we do not know is ignored."""
+        known = {name: value for name, value in stored.items() if name in cls.model_fields}
+        try:
+            return cls(**known)
+        except ValidationError:
+            return cls()

@@ -1,0 +1,316 @@
+"""One model call of a turn: begun with a new epoch, completed by exactly one writer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from store import rooms
+from store.database import clock
+from store.limits import TenantLimits
+from store.messages import done_event, drop_draft, next_position
+from store.shapes import TemporalLinks
+from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage
+from store.tool_executions import of_messages, result_event
+from workflows.events import RoomEvent, ToolCalled, TurnStatusChanged
+from workflows.types import OPEN_TURN_STATUSES, StepInput, ToolStatus, TurnStatus
+
+# A prompt is built from at most this much of the conversation's end, cut between turns.
+MAX_HISTORY_MESSAGES = 400
+MAX_HISTORY_CHARS = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMessage:
+    """A message as the prompt builder needs it, with the executions of its calls."""
+
+    message: Message
+    executions: Sequence[ToolExecution]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The tenant's own model, as far as it names one."""
+
+    url: str | None
+    key: bytes | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BegunStep:
+    """All a model call needs.
+
+    Attributes:
+        message: The row this attempt writes, with its new epoch.
+        settled: Whether the step had been completed by an earlier attempt.
+        stop: Whether the turn must not go on: stopped, or already terminal.
+    """
+
+    turn: Turn
+    message: Message
+    history: Sequence[HistoryMessage]
+    instructions: str
+    config: ModelConfig
+    limits: TenantLimits
+    settled: bool = False
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A tool call the model asked for.
+
+    Attributes:
+        parameters: Parsed arguments; the raw text where they do not parse.
+        refused: Code and text where it is settled at once, e.g. an unknown tool.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+    parameters: Any
+    queue: str
+    effect: str
+    refused: tuple[str, str] | None = None
+
+
+async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
+    """Open a new attempt of a step: its message row, a new epoch, the history for the prompt.
+
+    Returns:
+        None when the turn no longer exists.
+    """
+    turn = await session.get(Turn, UUID(step.turn.turn_id), with_for_update=True)
+    if turn is None:
+        return None
+    tenant, project = (
+        await session.execute(
+            select(Tenant, Project)
+            .join(Project, Project.tenant_id == Tenant.id)
+            .where(Project.id == turn.project_id)
+        )
+    ).one()
+    message = await session.scalar(
+        select(Message)
+        .where(Message.turn_id == turn.id, Message.step == step.step)
+        .with_for_update()
+    )
+    settled = message is not None and message.status != "streaming"
+    stop = turn.status not in OPEN_TURN_STATUSES or turn.stop_requested_at is not None
+    if message is None:
+        message = Message(
+            id=uuid4(),
+            tenant_id=turn.tenant_id,
+            conversation_id=turn.conversation_id,
+            turn_id=turn.id,
+            turn_number=turn.number,
+            position=0,
+            step=step.step,
+            role="assistant",
+            content="",
+            status="streaming",
+            epoch=0,
+            tool_calls=[],
+            extra={},
+        )
+        if not stop:
+            message.position = await next_position(session, turn.id)
+            session.add(message)
+    if not settled and not stop:
+        message.epoch += 1
+        turn.steps = step.step
+        await session.flush()
+        if turn.status != TurnStatus.RUNNING:
+            turn.status = TurnStatus.RUNNING
+            turn.started_at = turn.started_at or await session.scalar(
+                select(func.clock_timestamp())
+            )
+            await session.flush()
+            await rooms.append(session, turn.project_id, [_running(turn)])
+    return BegunStep(
+        turn=turn,
+        message=message,
+        history=[] if settled or stop else await _history(session, turn, message),
+        instructions=project.instructions,
+        config=ModelConfig(tenant.ai_api_url, tenant.ai_api_key, tenant.ai_api_model),
+        limits=TenantLimits.of(tenant.limits),
+        settled=settled,
+        stop=stop and not settled,
+    )
+
+
+def _running(turn: Turn, detail: str | None = None) -> TurnStatusChanged:
+    return TurnStatusChanged(
+        turn_id=turn.id,
+        conversation_id=turn.conversation_id,
+        message_id=turn.message_id,
+        status=turn.status,
+        detail=detail,
+    )
+
+
+async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[HistoryMessage]:
+    rows = (
+        await session.scalars(
+            select(Message)
+            .where(
+                Message.conversation_id == turn.conversation_id,
+                Message.turn_number <= turn.number,
+                Message.id != now.id,
+            )
+            .order_by(Message.turn_number.desc(), Message.position.desc())
+            .limit(MAX_HISTORY_MESSAGES)
+        )
+    ).all()
+    kept: list[Message] = []
+    size, cut_at = 0, -1
+    for row in rows:
+        size += len(row.content)
+        if row.turn_number != turn.number and size > MAX_HISTORY_CHARS:
+            cut_at = row.turn_number
+            break
+        kept.append(row)
+    if len(rows) == MAX_HISTORY_MESSAGES and rows[-1].turn_number != turn.number:
+        cut_at = max(cut_at, rows[-1].turn_number)
+    # A turn is kept whole or not at all, so that no call stands without its result.
+    kept = [row for row in kept if row.turn_number > cut_at]
+    executions: dict[UUID, list[ToolExecution]] = {}
+    with_calls = [row.id for row in kept if row.tool_calls]
+    for execution in await of_messages(session, with_calls):
+        executions.setdefault(execution.message_id, []).append(execution)
+    return [HistoryMessage(row, executions.get(row.id, ())) for row in reversed(kept)]
+
+
+async def complete(
+    session: AsyncSession,
+    begun: BegunStep,
+    *,
+    content: str,
+    status: str,
+    finish_reason: str,
+    truncated: bool,
+    calls: Sequence[NewCall],
+    model: str,
+    usage: dict[str, int],
+    links: TemporalLinks,
+) -> Sequence[ToolExecution] | None:
+    """Store a step's final text and its tool calls with the events that announce them.
+
+    Returns:
+        The created executions; None when this attempt no longer owns the message.
+    """
+    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
+    message = await session.get(Message, begun.message.id, with_for_update=True)
+    if turn is None or message is None:
+        return None
+    if message.status != "streaming" or message.epoch != begun.message.epoch:
+        return None
+    message.content = content
+    message.status = status
+    message.extra = {"finish_reason": finish_reason, "model": model} | (
+        {"truncated": True} if truncated else {}
+    )
+    now = await clock(session)
+    executions = [_execution(message, position, call, now) for position, call in enumerate(calls)]
+    message.tool_calls = [
+        {
+            "id": row.tool_call_id,
+            "type": "function",
+            "function": {"name": row.tool_name, "arguments": row.arguments},
+        }
+        for row in executions
+    ]
+    turn.usage = _added(turn.usage, usage)
+    turn.last_error = None
+    session.add_all(executions)
+    session.add(
+        Usage(
+            tenant_id=turn.tenant_id,
+            project_id=turn.project_id,
+            user_id=turn.asked_by,
+            turn_id=turn.id,
+            step=message.step or 0,
+            epoch=message.epoch,
+            model=model,
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            completion_tokens=usage.get("completion_tokens", 0),
+        )
+    )
+    await session.flush()
+    await drop_draft(session, message.id)
+    events: list[RoomEvent] = [done_event(message, dict(usage))]
+    if executions:
+        events.append(_called(message, turn, executions))
+        events += [
+            result_event(row, turn.conversation_id, links)
+            for row in executions
+            if row.execution_status != ToolStatus.PENDING
+        ]
+    await rooms.append(session, turn.project_id, events)
+    return executions
+
+
+def _execution(message: Message, position: int, call: NewCall, now: Any) -> ToolExecution:
+    code, text = call.refused or ("", "")
+    return ToolExecution(
+        id=uuid4(),
+        tenant_id=message.tenant_id,
+        turn_id=message.turn_id,
+        message_id=message.id,
+        position=position,
+        tool_call_id=call.call_id,
+        tool_name=call.name,
+        tool_parameters=call.parameters,
+        arguments=call.arguments,
+        execution_status=ToolStatus.FAILED if code else ToolStatus.PENDING,
+        error_code=code or None,
+        error_message=text or None,
+        attempt=0,
+        queue=call.queue,
+        effect=call.effect,
+        requires_approval=False,
+        created_at=now,
+        finished_at=now if code else None,
+    )
+
+
+def _called(message: Message, turn: Turn, executions: Sequence[ToolExecution]) -> ToolCalled:
+    return ToolCalled(
+        conversation_id=message.conversation_id,
+        turn_id=turn.id,
+        message_id=message.id,
+        tool_calls=[
+            {
+                "id": row.tool_call_id,
+                "tool_execution_id": str(row.id),
+                "type": "function",
+                "function": {"name": row.tool_name, "arguments": row.arguments},
+                "effect": row.effect,
+                "requires_approval": row.requires_approval,
+                "queue": row.queue,
+                "created_at": row.created_at.isoformat(),
+            }
+            for row in executions
+        ],
+    )
+
+
+def _added(total: dict[str, Any], usage: dict[str, int]) -> dict[str, Any]:
+    return {key: total.get(key, 0) + usage.get(key, 0) for key in {*total, *usage}}
+
+
+async def report_trouble(
+    session: AsyncSession, turn_id: UUID, code: str, message: str, notice: str | None
+) -> None:
+    """Remember why an attempt failed; `notice` tells the room what happens next."""
+    turn = await session.get(Turn, turn_id, with_for_update=True)
+    if turn is None or turn.status not in OPEN_TURN_STATUSES:
+        return
+    turn.last_error = {"code": code, "message": message}
+    await session.flush()
+    if notice is not None:
+        await rooms.append(session, turn.project_id, [_running(turn, notice)])

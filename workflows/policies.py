@@ -1,0 +1,41 @@
+"""Timeouts and retries of every activity: one place, so that no limit is missing.
+
+Durations are `timedelta`. ``tests/workflows`` checks that every activity has a timeout and a
+maximum of attempts.
+"""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+# A lost worker is noticed after this; heartbeats come at a twentieth of it.
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+
+# Longest answer: ten minutes of streaming, and a little to store it.
+MODEL_CALL_TIMEOUT = timedelta(minutes=10, seconds=15)
+# Six attempts with 1, 2, 4, 8, 16 s between them (more where Retry-After says so) outlast most
+# provider hiccups and stay under two minutes of waiting.
+MODEL_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=60),
+    maximum_attempts=6,
+)
+
+# The executor enforces the tool's own deadline; this is the net under it.
+TOOL_TIMEOUT_MARGIN = timedelta(seconds=10)
+TOOL_RETRY_INTERVAL = timedelta(milliseconds=500)
+# Claims decide whether an effect may run again, so even a `once` tool's activity may be retried:
+# the second attempt finds the claim and says "unknown".
+TOOL_MAX_ATTEMPTS = 3
+
+DATABASE_ACTIVITY_TIMEOUT = timedelta(seconds=20)
+# Terminal states must be written: about half an hour of attempts, then housekeeping takes over.
+FINISH_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=5),
+    maximum_attempts=360,
+)
+SWEEP_TIMEOUT = timedelta(seconds=60)
+SWEEP_RETRY = RetryPolicy(maximum_attempts=1)

@@ -1,0 +1,220 @@
+"""A turn: call the model, run the tools it asks for, again, until it answers.
+
+The workflow carries ids, counts and decisions. Texts, arguments and results are rows that the
+activities read and write. Stopping a turn is cancelling its workflow, from the room or from the
+Temporal UI alike; whatever happens, `_finish` writes the terminal state.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import (
+    Priority,
+    RetryPolicy,
+    SearchAttributeKey,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutError,
+    TimeoutType,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
+
+from workflows import policies
+from workflows.interfaces import ModelActivities, ToolActivities, TurnActivities
+from workflows.types import (
+    FinishInput,
+    FinishResult,
+    Queue,
+    StepInput,
+    StepResult,
+    ToolCallRef,
+    ToolRunInput,
+    TurnCode,
+    TurnRef,
+    TurnStatus,
+)
+
+TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
+PROJECT_ID = SearchAttributeKey.for_keyword("ProjectId")
+CONVERSATION_ID = SearchAttributeKey.for_keyword("ConversationId")
+TURN_STATUS = SearchAttributeKey.for_keyword("TurnStatus")
+TOOL_NAME = SearchAttributeKey.for_keyword("ToolName")
+SEARCH_ATTRIBUTES = (TENANT_ID, PROJECT_ID, CONVERSATION_ID, TURN_STATUS, TOOL_NAME)
+
+
+def search_attributes(turn: TurnRef) -> TypedSearchAttributes:
+    """What operators find a turn's run by."""
+    from temporalio.common import SearchAttributePair
+
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(TENANT_ID, turn.tenant_id),
+            SearchAttributePair(PROJECT_ID, turn.project_id),
+            SearchAttributePair(CONVERSATION_ID, turn.conversation_id),
+            SearchAttributePair(TURN_STATUS, TurnStatus.RUNNING),
+        ]
+    )
+
+
+def priority(turn: TurnRef) -> Priority:
+    """Shares the queues fairly between tenants."""
+    return Priority(fairness_key=turn.tenant_id)
+
+
+@workflow.defn(name="ConversationTurn")
+class ConversationTurn:
+    """One turn, from its first model call to its terminal state."""
+
+    @workflow.run
+    async def run(self, turn: TurnRef) -> str:
+        """Run the turn; returns its terminal status."""
+        self._turn = turn
+        self._deadline: datetime = workflow.now() + timedelta(seconds=turn.timeout_seconds)
+        try:
+            status, code = await self._loop()
+        except BaseException as exc:
+            if not (is_cancelled_exception(exc) or isinstance(exc, ActivityError)):
+                raise
+            status, code = _ending_of(exc)
+        return await self._finish(status, code)
+
+    async def _loop(self) -> tuple[TurnStatus, str]:
+        for step in range(1, self._turn.max_steps + 1):
+            reply = await self._generate(step)
+            if reply.answered:
+                return TurnStatus.COMPLETED, ""
+            await self._run_tools(reply.tool_calls)
+        return TurnStatus.FAILED, TurnCode.TOO_MANY_STEPS
+
+    async def _generate(self, step: int) -> StepResult:
+        return await workflow.execute_activity_method(
+            ModelActivities.generate_reply,
+            StepInput(self._turn, step),
+            task_queue=Queue.MODEL,
+            start_to_close_timeout=policies.MODEL_CALL_TIMEOUT,
+            schedule_to_close_timeout=self._remaining(),
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.MODEL_RETRY,
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"model call {step}",
+            priority=priority(self._turn),
+        )
+
+    async def _run_tools(self, calls: list[ToolCallRef]) -> None:
+        if not calls:
+            return
+        workflow.upsert_search_attributes([TOOL_NAME.value_set(calls[0].tool)])
+        runs = [asyncio.create_task(self._run_tool(call)) for call in calls]
+        try:
+            await asyncio.gather(*runs)
+        except asyncio.CancelledError:
+            # Each activity ends what it began at its target before the turn is settled.
+            await asyncio.gather(*runs, return_exceptions=True)
+            raise
+
+    async def _run_tool(self, call: ToolCallRef) -> str:
+        run = ToolRunInput(self._turn, call)
+        try:
+            result = await workflow.execute_activity_method(
+                ToolActivities.run_tool,
+                run,
+                task_queue=call.queue,
+                start_to_close_timeout=timedelta(seconds=call.deadline_seconds)
+                + policies.TOOL_TIMEOUT_MARGIN,
+                schedule_to_close_timeout=self._remaining(),
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                retry_policy=RetryPolicy(
+                    initial_interval=policies.TOOL_RETRY_INTERVAL,
+                    maximum_attempts=call.max_attempts,
+                ),
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"{call.tool} · {call.tool_execution_id}",
+                priority=priority(self._turn),
+            )
+        except ActivityError as exc:
+            if is_cancelled_exception(exc) or self._remaining() <= _LAST_MOMENT:
+                raise
+            # The activity itself was lost, every attempt of it. The model is told, and goes on.
+            result = await workflow.execute_activity_method(
+                TurnActivities.settle_tool,
+                run,
+                task_queue=Queue.TURNS,
+                start_to_close_timeout=policies.DATABASE_ACTIVITY_TIMEOUT,
+                schedule_to_close_timeout=self._remaining(),
+                retry_policy=policies.FINISH_RETRY,
+                summary=f"{call.tool} was lost",
+                priority=priority(self._turn),
+            )
+        return result.status
+
+    async def _finish(self, status: TurnStatus, code: str) -> str:
+        """Write the terminal state and start the next queued turn; a stop cannot interrupt it."""
+        finishing = asyncio.create_task(self._write_ending(status, code))
+        while not finishing.done():
+            try:
+                await asyncio.shield(finishing)
+            except asyncio.CancelledError:
+                continue
+        ended = finishing.result()
+        workflow.upsert_search_attributes([TURN_STATUS.value_set(status)])
+        if ended.next_turn is not None:
+            await start_turn(ended.next_turn)
+        return status
+
+    async def _write_ending(self, status: TurnStatus, code: str) -> FinishResult:
+        return await workflow.execute_activity_method(
+            TurnActivities.finish_turn,
+            FinishInput(self._turn, status, code),
+            task_queue=Queue.TURNS,
+            start_to_close_timeout=policies.DATABASE_ACTIVITY_TIMEOUT,
+            retry_policy=policies.FINISH_RETRY,
+            summary=f"finish: {status}",
+            priority=priority(self._turn),
+        )
+
+    def _remaining(self) -> timedelta:
+        return max(self._deadline - workflow.now(), _LAST_MOMENT)
+
+
+_LAST_MOMENT = timedelta(seconds=1)
+
+
+async def start_turn(turn: TurnRef) -> None:
+    """Start a turn's workflow as a child that outlives its parent; nothing if it was started."""
+    try:
+        await workflow.start_child_workflow(
+            ConversationTurn.run,
+            turn,
+            id=turn.workflow_id,
+            task_queue=Queue.TURNS,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            parent_close_policy=ParentClosePolicy.ABANDON,
+            search_attributes=search_attributes(turn),
+            static_summary=f"turn in conversation {turn.conversation_id}",
+            priority=priority(turn),
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("turn %s was started already", turn.turn_id)
+
+
+def _ending_of(exc: BaseException) -> tuple[TurnStatus, str]:
+    """Terminal state that an exception out of the loop stands for."""
+    if is_cancelled_exception(exc):
+        return TurnStatus.CANCELLED, TurnCode.STOPPED
+    cause = exc.__cause__
+    if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_CLOSE:
+        return TurnStatus.FAILED, TurnCode.TIMED_OUT
+    if isinstance(cause, ApplicationError) and cause.type == TurnCode.STOPPED:
+        return TurnStatus.CANCELLED, TurnCode.STOPPED
+    if isinstance(cause, ApplicationError) and cause.type in set(TurnCode):
+        return TurnStatus.FAILED, TurnCode(cause.type)
+    if isinstance(cause, TimeoutError):
+        return TurnStatus.FAILED, TurnCode.MODEL_UNAVAILABLE
+    return TurnStatus.FAILED, TurnCode.INTERNAL_ERROR
