@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
+from embedded.errors import CannotStart
+
 FILE_NAME = "secrets.json"
 
 
@@ -37,12 +39,19 @@ class Keys:
 
     @classmethod
     def kept_in(cls, data_dir: Path) -> Self:
-        """Read the keys of this data folder; make and store those that are missing."""
+        """Read the keys of this data folder; make and store those that are missing.
+
+        Raises:
+            CannotStart: the file is damaged. New keys would lock us out of our own data.
+        """
         path = data_dir / FILE_NAME
         known = {each.name for each in fields(cls)}
         stored: dict[str, str] = {}
         if path.exists():
-            stored = {k: v for k, v in json.loads(path.read_text()).items() if k in known}
+            try:
+                stored = {k: v for k, v in json.loads(path.read_text()).items() if k in known}
+            except ValueError as error:
+                raise CannotStart(f"{path} is damaged; restore it from a backup") from error
         keys = cls(**stored)
         if set(stored) != known:
             keys._store(path)

@@ -1,8 +1,14 @@
 """TCP ports of this machine."""
 
+import asyncio
 import socket
+from collections.abc import Mapping
+from datetime import timedelta
+
+from embedded.errors import CannotStart
 
 LOOPBACK = "127.0.0.1"
+LET_GO_WITHIN = timedelta(seconds=2)  # by the children of a run that was killed just now
 
 
 def free_port() -> int:
@@ -28,3 +34,33 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         except OSError:
             return False
     return True
+
+
+async def _let_go(host: str, port: int) -> None:
+    while True:
+        if is_free(port, host):
+            return
+        await asyncio.sleep(0.05)
+
+
+async def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
+    """Check the address of each setting.
+
+    Raises:
+        CannotStart: one is taken, named twice or impossible.
+    """
+    seen: dict[int, str] = {}
+    for setting, (host, port) in ports.items():
+        if port in seen:
+            raise CannotStart(f"{setting}: {port} is also {seen[port]}; they need a port each")
+        seen[port] = setting
+        try:
+            async with asyncio.timeout(LET_GO_WITHIN.total_seconds()):
+                await _let_go(host, port)
+        except TimeoutError as error:
+            raise CannotStart(
+                f"{setting}: port {port} on {host} is taken by another program;"
+                f" stop it or start with another, such as {setting}={free_port()}"
+            ) from error
+        except socket.gaierror as error:
+            raise CannotStart(f"EVERTURN_HOST: {host} is no address of this machine") from error

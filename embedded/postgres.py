@@ -19,6 +19,7 @@ from signal import SIGINT
 import asyncpg
 
 from embedded import roles
+from embedded.errors import CannotStart
 from embedded.keys import Keys
 from embedded.ports import LOOPBACK, free_port
 from embedded.processes import Child, ChildEnded, Command
@@ -43,8 +44,11 @@ SETTINGS = {
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class ForeignServer(Exception):
+class ForeignServer(CannotStart):
     """Something else answers on our port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"EVERTURN_POSTGRES_PORT: another PostgreSQL answers on port {port}")
 
 
 def binaries() -> Path:
@@ -155,10 +159,10 @@ async def _answers(postgres: Postgres, folder: Path) -> bool:
     ):
         return False
     except asyncpg.InvalidAuthorizationSpecificationError as error:
-        raise ForeignServer(f"another PostgreSQL listens on port {postgres.port}") from error
+        raise ForeignServer(postgres.port) from error
     try:
         if Path(await connection.fetchval("SHOW data_directory")) != folder:
-            raise ForeignServer(f"another PostgreSQL listens on port {postgres.port}")
+            raise ForeignServer(postgres.port)
     finally:
         await connection.close()
     return True

@@ -49,6 +49,7 @@ class Command:
     death_signal: signal.Signals = signal.SIGKILL
     """Sent by the kernel when this process ends without having stopped the child."""
     grace: timedelta = timedelta(seconds=15)
+    umask: int = 0o077
 
 
 class Child:
@@ -73,7 +74,7 @@ class Child:
                 env=command.env, cwd=command.cwd, stdin=subprocess.DEVNULL, stdout=writer,
                 stderr=writer,
                 # A terminal's Ctrl-C is for the parent, which stops the children in order.
-                start_new_session=True,
+                start_new_session=True, umask=command.umask,
             )  # fmt: skip
         except BaseException:
             os.close(self._output)
@@ -116,13 +117,21 @@ class Child:
         if await self.wait() != 0:
             raise ChildEnded(self.command.name, self.how, self.tail)
 
-    async def stop(self, *, quick: bool = False) -> None:
-        """End it: politely within its grace, then by force together with its own children."""
-        if self.alive and not quick:
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """End it: politely within its grace, then by force together with its own children.
+
+        Args:
+            hurry: Once set, the grace is over.
+        """
+        if self.alive and not (hurry and hurry.is_set()):
             self._process.send_signal(self.command.stop_signal)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.command.grace.total_seconds()):
-                    await self.wait()
+            impatience = asyncio.ensure_future((hurry or asyncio.Event()).wait())
+            await asyncio.wait(
+                (self._ended, impatience),
+                timeout=self.command.grace.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            impatience.cancel()
         if self.alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

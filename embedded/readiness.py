@@ -8,6 +8,7 @@ from embedded.ports import LOOPBACK
 from embedded.processes import Child, ChildEnded
 
 ASK_AGAIN = timedelta(milliseconds=30)
+MAX_ANSWER_BYTES = 65_536
 ANSWER_WITHIN = timedelta(seconds=5)
 
 
@@ -31,17 +32,24 @@ async def until_ready(
         raise ChildEnded(name, how, child.tail) from error
 
 
-async def http_status(port: int, path: str, host: str = LOOPBACK) -> int:
-    """Status of ``GET http://host:port/path``; 0 while nobody answers."""
+async def http_get(port: int, path: str, host: str = LOOPBACK) -> tuple[int, bytes]:
+    """Status and body of ``GET http://host:port/path``; ``(0, b"")`` while nobody answers."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
                 await writer.drain()
-                parts = (await reader.readline()).split()
+                head, _, body = (await reader.read(MAX_ANSWER_BYTES)).partition(b"\r\n\r\n")
             finally:
                 writer.close()
     except (OSError, TimeoutError):
-        return 0
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+        return 0, b""
+    parts = head.split(maxsplit=2)
+    return (int(parts[1]), body) if len(parts) > 1 and parts[1].isdigit() else (0, b"")
+
+
+async def http_status(port: int, path: str, host: str = LOOPBACK) -> int:
+    """Status of ``GET http://host:port/path``; 0 while nobody answers."""
+    status, _ = await http_get(port, path, host)
+    return status
