@@ -32,7 +32,8 @@ def dumps(value: Any) -> str:
 
 async def clock(session: AsyncSession) -> datetime:
     """The database's wall clock: the one time that orders rows and ends sessions."""
-    return (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
 
 
 class Database:

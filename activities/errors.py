@@ -1,0 +1,120 @@
+"""What a failed model call means: try again, and when, or end the turn, and with which words.
+
+The one place that classifies. Nothing of the provider's text reaches a history; what people are
+told of it is bounded and stripped of anything that looks like a key.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workflows.types import TurnCode
+
+MAX_RETRY_AFTER_SECONDS = 60.0
+FIRST_RETRY_SECONDS = 1.0
+MAX_PROVIDER_TEXT_CHARS = 300
+
+RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+
+_KEY_LIKE = re.compile(r"\b(sk|pk|key|token|bearer)[-_ :=]+[A-Za-z0-9*_\-.]{4,}", re.IGNORECASE)
+_CONTEXT_WORDS = re.compile(
+    r"context[_ ]length|maximum context|context window|too many tokens|prompt is too long",
+    re.IGNORECASE,
+)
+
+
+@dataclass(eq=False)
+class Trouble(Exception):
+    """A failed attempt, classified.
+
+    Attributes:
+        code: How the turn ends if this was the last attempt.
+        message: For the people in the room; says what to do next where they can do something.
+        retry: Whether another attempt may help.
+        retry_after: Seconds the provider asked us to wait, if it did.
+    """
+
+    code: TurnCode
+    message: str
+    retry: bool = True
+    retry_after: float | None = None
+
+    def delay(self, attempt: int) -> timedelta:
+        """Time until the next attempt: what we were told, else exponential with ±20 % jitter."""
+        if self.retry_after is not None:
+            return timedelta(seconds=self.retry_after)
+        seconds = min(MAX_RETRY_AFTER_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
+        return timedelta(seconds=seconds * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter
+
+
+def unavailable(message: str, retry_after: float | None = None) -> Trouble:
+    """Trouble that passes by itself."""
+    return Trouble(TurnCode.MODEL_UNAVAILABLE, message, retry_after=retry_after)
+
+
+def of_status(
+    status: int, text: str, *, retry_after: float | None = None, should_retry: bool | None = None
+) -> Trouble:
+    """Classify an HTTP answer of the model's server.
+
+    Args:
+        status: HTTP status.
+        text: The provider's own words.
+        retry_after: Seconds from ``Retry-After``, if it was sent.
+        should_retry: The provider's own ``x-should-retry``, which overrides ours.
+    """
+    retry = status in RETRYABLE_STATUSES or status >= 500
+    if should_retry is not None:
+        retry = should_retry
+    if retry:
+        said = "is busy" if status in (409, 425, 429) else f"answered with an error ({status})"
+        return unavailable(f"The model {said}.", bounded_retry_after(retry_after))
+    if status in (401, 403):
+        return Trouble(
+            TurnCode.MODEL_REFUSED,
+            f"The model's server refused our key ({status})."
+            " An administrator can set another one in the tenant's model settings.",
+            retry=False,
+        )
+    if _CONTEXT_WORDS.search(text):
+        return context_too_long()
+    return Trouble(
+        TurnCode.MODEL_REFUSED,
+        f"The model's server refused the request ({status}): {redact(text)}",
+        retry=False,
+    )
+
+
+def of_stream_error(code: str, text: str) -> Trouble:
+    """Classify an error object that came inside a stream."""
+    label = code.lower()
+    if _CONTEXT_WORDS.search(f"{code} {text}"):
+        return context_too_long()
+    if "auth" in label or "api_key" in label or label in {"401", "403"}:
+        return of_status(401, "")
+    if label.startswith("4") and label.isdigit():
+        return of_status(int(label), text)
+    if label in {"invalid_request_error", "model_not_found", "content_policy_violation"}:
+        return of_status(400, text)
+    return unavailable("The model's server broke off with an error.")
+
+
+def context_too_long() -> Trouble:
+    """The conversation no longer fits the model."""
+    return Trouble(
+        TurnCode.CONTEXT_TOO_LONG,
+        "The conversation is too long for this model. Start a new conversation, or ask for less.",
+        retry=False,
+    )
+
+
+def bounded_retry_after(seconds: float | None) -> float | None:
+    """At most a minute: longer waits are ours to decide, not the provider's."""
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def redact(text: str) -> str:
+    """A provider's text, short and without anything that looks like a key."""
+    flat = " ".join(text.split())[: MAX_PROVIDER_TEXT_CHARS * 2]
+    return _KEY_LIKE.sub(r"\1-…", flat)[:MAX_PROVIDER_TEXT_CHARS]

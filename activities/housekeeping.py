@@ -1,0 +1,127 @@
+"""Housekeeping: no turn is "thinking" for ever, whatever died and whoever terminated what.
+
+Compares open turns in the database with their runs in Temporal. A turn without a run is started, a
+turn whose run is over is settled, a stop that never reached its run is delivered again.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+from typing_extensions import override
+
+from store import turns
+from store.database import Database
+from store.runs import TurnRuns
+from workflows.interfaces import HousekeepingActivities
+from workflows.types import SweepResult, TurnCode, TurnStatus, turn_workflow_id
+
+log = structlog.get_logger(__name__)
+
+# Younger turns are still being started by whoever accepted them.
+MIN_AGE = timedelta(seconds=5)
+MAX_TURNS_PER_SWEEP = 500
+# The log outlives a reconnect by far: two minutes or the newest 5,000 events, whichever is more.
+KEEP_EVENTS_FOR = timedelta(minutes=2)
+KEEP_EVENTS = 5_000
+
+OPERATOR_TEXT = "An operator ended this run."
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """An open turn as the sweep sees it."""
+
+    tenant_id: UUID
+    turn_id: UUID
+    is_first: bool
+    stop_requested: bool
+
+
+class HousekeepingSweep(HousekeepingActivities):
+    """Implements `sweep`."""
+
+    def __init__(self, *, database: Database, client: Client, runs: TurnRuns) -> None:
+        self._database = database
+        self._client = client
+        self._runs = runs
+
+    @override
+    @activity.defn(name="sweep")
+    async def sweep(self) -> SweepResult:
+        started = settled = cancelled = 0
+        for turn in await self._open_turns():
+            status = await self._run_status(turn)
+            if status is None:
+                started += await self._start(turn)
+            elif status is not WorkflowExecutionStatus.RUNNING:
+                settled += await self._settle(turn, status)
+            elif turn.stop_requested:
+                await self._runs.cancel(turn.turn_id)
+                cancelled += 1
+        return SweepResult(started, settled, cancelled, await self._prune())
+
+    async def _open_turns(self) -> list[OpenTurn]:
+        async with self._database.session() as session:
+            rows = await session.execute(
+                text(
+                    "SELECT tenant_id, turn_id, is_first, stop_requested"
+                    " FROM open_turns(make_interval(secs => :age), :most)"
+                ),
+                {"age": MIN_AGE.total_seconds(), "most": MAX_TURNS_PER_SWEEP},
+            )
+            return [OpenTurn(*row) for row in rows]
+
+    async def _run_status(self, turn: OpenTurn) -> WorkflowExecutionStatus | None:
+        handle = self._client.get_workflow_handle(turn_workflow_id(turn.turn_id))
+        try:
+            return (await handle.describe()).status
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def _start(self, turn: OpenTurn) -> int:
+        if not turn.is_first:
+            return 0
+        if turn.stop_requested:
+            return await self._settle(turn, WorkflowExecutionStatus.CANCELED)
+        async with self._database.tenant_session(turn.tenant_id) as session:
+            ref = await turns.ref_of(session, turn.turn_id)
+        if ref is None:
+            return 0
+        log.info("orphan_started", turn_id=str(turn.turn_id))
+        return int(await self._runs.start(ref))
+
+    async def _settle(self, turn: OpenTurn, status: WorkflowExecutionStatus) -> int:
+        stopped = turn.stop_requested or status in (
+            WorkflowExecutionStatus.CANCELED,
+            WorkflowExecutionStatus.TERMINATED,
+        )
+        log.info("orphan_settled", turn_id=str(turn.turn_id), run=status.name)
+        async with self._database.tenant_session(turn.tenant_id) as session:
+            following = await turns.finish(
+                session,
+                turn.turn_id,
+                TurnStatus.CANCELLED if stopped else TurnStatus.FAILED,
+                TurnCode.STOPPED if stopped else TurnCode.INTERNAL_ERROR,
+                None if turn.stop_requested else OPERATOR_TEXT if stopped else None,
+            )
+        if following is not None:
+            await self._runs.start(following)
+        return 1
+
+    async def _prune(self) -> int:
+        async with self._database.session() as session:
+            return int(
+                await session.scalar(
+                    text("SELECT prune(make_interval(secs => :keep), :events)"),
+                    {"keep": KEEP_EVENTS_FOR.total_seconds(), "events": KEEP_EVENTS},
+                )
+                or 0
+            )

@@ -1,0 +1,71 @@
+"""Bounds of tool output: what is stored, what rooms show, what the model reads.
+
+A result that is too large is cut where it is longest, and says ``truncated: true``.
+"""
+
+from typing import Any
+
+import orjson
+
+MAX_STORED_BYTES = 1024 * 1024
+MAX_PREVIEW_BYTES = 32 * 1024
+MAX_MODEL_BYTES = 16 * 1024
+CUT_MARK = "… [cut]"
+
+
+def size(value: Any) -> int:
+    """Bytes of a value as JSON."""
+    return len(orjson.dumps(value))
+
+
+def shrink(value: Any, budget: int) -> Any:
+    """`value` cut to about `budget` bytes of JSON; the same object if it fits.
+
+    Lists keep their head, texts their beginning; whatever is longest is cut first. An object that
+    was cut gets ``truncated: true``.
+    """
+    if size(value) <= budget:
+        return value
+    if isinstance(value, str):
+        return _cut_text(value, budget)
+    if isinstance(value, list):
+        return _cut_list(value, budget)
+    if not isinstance(value, dict):
+        return value
+    small = {**value, "truncated": True}
+    for _ in range(len(small)):
+        excess = size(small) - budget
+        if excess <= 0:
+            break
+        key = max(
+            (name for name in small if isinstance(small[name], (str, list, dict))),
+            key=lambda name: size(small[name]),
+            default=None,
+        )
+        if key is None:
+            break
+        small[key] = shrink(small[key], max(size(small[key]) - excess, 16))
+    return small
+
+
+def _cut_text(text: str, budget: int) -> str:
+    room = max(budget - len(CUT_MARK.encode()) - 2, 0)
+    # JSON escapes make a text longer than its UTF-8; take the worst case only where it is needed.
+    head = text.encode()[:room].decode(errors="ignore")
+    while head and size(head) > room + 2:
+        head = head[: len(head) * room // (size(head) + 1)]
+    return head + CUT_MARK
+
+
+def _cut_list(items: list[Any], budget: int) -> list[Any]:
+    kept: list[Any] = []
+    left = budget - 2
+    for item in items:
+        cost = size(item) + 1
+        if cost > left:
+            if not kept and left > 64:
+                kept.append(shrink(item, left - 1))
+            break
+        kept.append(item)
+        left -= cost
+    return kept

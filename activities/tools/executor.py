@@ -1,0 +1,350 @@
+"""One tool call, from its row to its outcome.
+
+Look up, authorise, validate, claim, run, bound, store. Authority comes from the database at the
+moment of running, never from when the call was asked for.
+The claim is committed before the tool starts: an effect of class ``once`` whose claim has no
+outcome is never run again, it ends ``unknown``. A tool's failure is an outcome for the model; only a fault
+of ours is an exception.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from typing_extensions import override
+
+from activities.heartbeat import beating
+from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
+from activities.tools.registry import Registry, parse_arguments
+from activities.tools.tool import (
+    Arguments,
+    Datasource,
+    Tool,
+    ToolContext,
+    ToolError,
+    ToolNotFound,
+)
+from store import audit, policies, rooms, tool_executions, turns
+from store.access import Role
+from store.audit import Actor
+from store.database import Database, clock
+from store.secrets import KeyRing
+from store.settings import Settings
+from store.shapes import TemporalLinks
+from store.tables import Datasource as DatasourceRow
+from store.tables import ToolExecution, Turn, User
+from store.texts import clean, clean_json, cut
+from store.tool_executions import Outcome, result_event
+from workflows.interfaces import ToolActivities
+from workflows.types import (
+    OPEN_TURN_STATUSES,
+    Effect,
+    ToolRunInput,
+    ToolRunResult,
+    ToolStatus,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_ERROR_CHARS = 2_000
+
+
+class ProjectDatasources:
+    """The datasources of one project, read when they are used; implements `Datasources`."""
+
+    def __init__(
+        self, database: Database, keys: KeyRing, tenant_id: UUID, project_id: UUID
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._tenant_id = tenant_id
+        self._project_id = project_id
+
+    async def list(self) -> Sequence[Datasource]:
+        """All of the project, by name."""
+        async with self._database.tenant_session(self._tenant_id) as session:
+            rows = await session.scalars(
+                select(DatasourceRow)
+                .where(DatasourceRow.project_id == self._project_id)
+                .order_by(DatasourceRow.name)
+            )
+            return [self._open(row) for row in rows]
+
+    async def get(self, datasource_id: str) -> Datasource:
+        """One by id.
+
+        Raises:
+            ToolNotFound: Unknown, malformed, or of another project or tenant.
+        """
+        try:
+            wanted = UUID(datasource_id)
+        except ValueError:
+            wanted = UUID(int=0)
+        async with self._database.tenant_session(self._tenant_id) as session:
+            row = await session.scalar(
+                select(DatasourceRow).where(
+                    DatasourceRow.id == wanted, DatasourceRow.project_id == self._project_id
+                )
+            )
+            if row is None:
+                raise ToolNotFound(
+                    "This project has no datasource with that id. Call list_datasources."
+                )
+            return self._open(row)
+
+    def _open(self, row: DatasourceRow) -> Datasource:
+        return Datasource(
+            id=row.id,
+            tenant_id=row.tenant_id,
+            name=row.name,
+            kind=row.kind,
+            version=row.version,
+            config=row.config,
+            secret=self._keys.decrypt(row.secret, row.tenant_id) if row.secret else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A call that this attempt, and no other, may run."""
+
+    execution: ToolExecution
+    turn: Turn
+    tool: Tool[Any]
+    arguments: Arguments
+    actor: Actor
+
+
+class ToolExecutor(ToolActivities):
+    """Runs tool calls for `run_tool`.
+
+    Args:
+        registry: Every tool there is.
+    """
+
+    def __init__(
+        self, *, database: Database, registry: Registry, keys: KeyRing, settings: Settings
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._keys = keys
+        self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
+
+    @override
+    @activity.defn(name="run_tool")
+    async def run_tool(self, run: ToolRunInput) -> ToolRunResult:
+        async with beating():
+            async with self._database.tenant_session(run.turn.tenant_id) as session:
+                claimed = await self._claim(session, run)
+            if not isinstance(claimed, Claim):
+                return ToolRunResult(claimed)
+            try:
+                outcome = await self._run(claimed)
+            except asyncio.CancelledError:
+                await self._cancelled(claimed)
+                raise
+            return ToolRunResult(await self._store(claimed, outcome))
+
+    async def _claim(self, session: AsyncSession, run: ToolRunInput) -> Claim | ToolStatus:
+        """Take the call for this attempt, or say how it has ended already."""
+        turn = await session.get(Turn, UUID(run.turn.turn_id), with_for_update={"read": True})
+        row = await session.get(
+            ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
+        )
+        if turn is None or row is None or row.turn_id != turn.id:
+            raise ApplicationError("no such tool call", type="NotFound", non_retryable=True)
+        if row.execution_status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):
+            return ToolStatus(row.execution_status)
+        actor = await _actor(session, turn)
+        if row.execution_status == ToolStatus.EXECUTING:
+            await _record(session, row, turn, actor, "failed", "the attempt was lost")
+            if row.effect == Effect.ONCE:
+                return await self._settle(session, row, turn, actor, tool_executions.unknown())
+        if turn.status not in OPEN_TURN_STATUSES or turn.stop_requested_at is not None:
+            return await self._settle(session, row, turn, actor, tool_executions.cancelled())
+
+        tool = self._registry.get(row.tool_name)
+        refusal = await self._refusal(session, turn, row, tool)
+        if tool is None or refusal is not None:
+            return await self._settle(session, row, turn, actor, refusal or _denied("unknown tool"))
+        try:
+            arguments = parse_arguments(tool, row.arguments)
+        except ToolError as error:
+            return await self._settle(session, row, turn, actor, _failed(error, None))
+
+        row.attempt += 1
+        row.execution_status = ToolStatus.EXECUTING
+        row.started_at = await clock(session)
+        await session.flush()
+        session.expunge(row)
+        await rooms.append(
+            session, turn.project_id, [result_event(row, turn.conversation_id, self._links)]
+        )
+        return Claim(row, turn, tool, arguments, actor)
+
+    async def _refusal(
+        self, session: AsyncSession, turn: Turn, row: ToolExecution, tool: Tool[Any] | None
+    ) -> Outcome | None:
+        if tool is None:
+            return Outcome(
+                ToolStatus.FAILED,
+                code="unknown_tool",
+                message=f"There is no tool {cut(row.tool_name, 80)!r} any more.",
+            )
+        role = await turns.asker_role(session, turn)
+        if role is None or role < Role.EDITOR:
+            return _denied("Whoever asked may no longer use tools in this project.")
+        policy = await policies.policy_for(session, turn.project_id, tool.name, tool.effect)
+        if policy == "deny":
+            return _denied(f"The project's policy does not allow {tool.name}.")
+        if policy == "ask":
+            return _denied(
+                f"{tool.name} changes things and no policy allows it here."
+                " An owner can allow it in the project's tool policies."
+            )
+        return None
+
+    async def _run(self, claim: Claim) -> Outcome:
+        row, tool = claim.execution, claim.tool
+        context = ToolContext(
+            tenant_id=row.tenant_id,
+            project_id=claim.turn.project_id,
+            execution_id=row.id,
+            attempt=row.attempt,
+            idempotency_key=str(row.id),
+            deadline=tool.deadline,
+            datasources=ProjectDatasources(
+                self._database, self._keys, row.tenant_id, claim.turn.project_id
+            ),
+        )
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(tool.deadline.total_seconds()):
+                result = await tool.run(claim.arguments, context)
+        except TimeoutError:
+            seconds = tool.deadline.total_seconds()
+            return Outcome(
+                _failure_status(tool),
+                code="timeout" if tool.effect is Effect.READ else "outcome_unknown",
+                message=f"No result within {seconds:.0f} s. Ask for less, or narrow it down.",
+                elapsed_ms=_elapsed(started),
+            )
+        except ToolError as error:
+            return _failed(error, _elapsed(started))
+        except Exception as error:
+            log.exception("tool_crashed", tool=tool.name, execution_id=str(row.id))
+            return Outcome(
+                _failure_status(tool),
+                code="failed" if tool.effect is Effect.READ else "outcome_unknown",
+                message=f"The tool broke ({type(error).__name__}). This is a fault of ours.",
+                elapsed_ms=_elapsed(started),
+            )
+        stored = shrink(clean_json(result), MAX_STORED_BYTES)
+        return Outcome(
+            ToolStatus.COMPLETED,
+            result=stored,
+            preview=shrink(stored, MAX_PREVIEW_BYTES),
+            elapsed_ms=_elapsed(started),
+        )
+
+    async def _cancelled(self, claim: Claim) -> None:
+        details = activity.cancellation_details()
+        if details is None or not details.cancel_requested:
+            # The worker shuts down or lost its lease: the next attempt decides by the claim.
+            return
+        risky = claim.tool.effect is not Effect.READ
+        await self._store(
+            claim, tool_executions.unknown() if risky else tool_executions.cancelled()
+        )
+
+    async def _store(self, claim: Claim, outcome: Outcome) -> ToolStatus:
+        row = claim.execution
+        async with self._database.tenant_session(row.tenant_id) as session:
+            stored = await tool_executions.settle(
+                session, row.id, row.attempt, outcome, claim.turn, self._links
+            )
+            await _record(session, row, claim.turn, claim.actor, *_audited(outcome))
+        if not stored:
+            raise ApplicationError("another attempt owns this tool call", type="Superseded")
+        return outcome.status
+
+    async def _settle(
+        self,
+        session: AsyncSession,
+        row: ToolExecution,
+        turn: Turn,
+        actor: Actor,
+        outcome: Outcome,
+    ) -> ToolStatus:
+        await tool_executions.settle(session, row.id, row.attempt, outcome, turn, self._links)
+        await _record(session, row, turn, actor, *_audited(outcome))
+        return outcome.status
+
+
+async def _actor(session: AsyncSession, turn: Turn) -> Actor:
+    user = await session.get(User, turn.asked_by) if turn.asked_by else None
+    return Actor(user.id, user.email) if user else Actor()
+
+
+async def _record(
+    session: AsyncSession,
+    row: ToolExecution,
+    turn: Turn,
+    actor: Actor,
+    outcome: str,
+    reason: str | None,
+) -> None:
+    await audit.record(
+        session,
+        row.tenant_id,
+        actor,
+        "tool.run",
+        "tool",
+        row.tool_name,
+        outcome=outcome,
+        reason=reason,
+        project_id=turn.project_id,
+        turn_id=turn.id,
+        tool_execution_id=row.id,
+    )
+
+
+def _audited(outcome: Outcome) -> tuple[str, str | None]:
+    if outcome.status is ToolStatus.COMPLETED:
+        return "allowed", None
+    refused = outcome.code in {
+        "refused", "denied", "invalid_arguments", "unknown_tool", "not_found",
+    }  # fmt: skip
+    # The reason names the rule; what a target answered may hold its data, so its code must do.
+    return (
+        ("refused", f"{outcome.code}: {outcome.message}") if refused else ("failed", outcome.code)
+    )
+
+
+def _denied(message: str) -> Outcome:
+    return Outcome(ToolStatus.FAILED, code="denied", message=message)
+
+
+def _failed(error: ToolError, elapsed_ms: int | None) -> Outcome:
+    return Outcome(
+        ToolStatus.FAILED,
+        code=error.code,
+        message=cut(clean(error.message), MAX_ERROR_CHARS),
+        elapsed_ms=elapsed_ms,
+    )
+
+
+def _failure_status(tool: Tool[Any]) -> ToolStatus:
+    return ToolStatus.FAILED if tool.effect is Effect.READ else ToolStatus.UNKNOWN
+
+
+def _elapsed(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)

@@ -1,0 +1,41 @@
+"""What one edge process is made of; built once by `api.app`, reached by every route."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from api.passwords import Passwords
+from api.rooms import Rooms
+from api.throttle import Throttle
+from api.turns import Turns
+from store.bus import PostgresPublisher
+from store.database import Database
+from store.secrets import KeyRing
+from store.settings import Settings
+from store.shapes import TemporalLinks
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Resources of the process."""
+
+    settings: Settings
+    database: Database
+    keys: KeyRing
+    publisher: PostgresPublisher
+    rooms: Rooms
+    turns: Turns
+    passwords: Passwords
+    throttle: Throttle
+    links: TemporalLinks
+
+
+def edge_of(connection: HTTPConnection) -> Edge:
+    """The process's `Edge`."""
+    edge: Edge = connection.app.state.edge
+    return edge
+
+
+CurrentEdge = Annotated[Edge, Depends(edge_of)]

@@ -1,0 +1,74 @@
+"""Turns as Temporal runs: started once, cancelled by id, from the edge and from housekeeping."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from workflows.turn import ConversationTurn, priority, search_attributes
+from workflows.types import Queue, TurnRef, turn_workflow_id
+
+log = structlog.get_logger(__name__)
+
+# Long enough for a server under load, short enough that a sender hears "queued" within 5 s.
+RPC_TIMEOUT = timedelta(seconds=2)
+
+
+class TurnRuns:
+    """Starts and cancels the runs of turns.
+
+    Args:
+        client: Connected, or lazily connecting, Temporal client.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, turn: TurnRef) -> bool:
+        """Start a turn's workflow; a second start changes nothing.
+
+        Returns:
+            Whether a run exists now. False when Temporal is away: housekeeping starts it later.
+        """
+        try:
+            await self._client.start_workflow(
+                ConversationTurn.run,
+                turn,
+                id=turn.workflow_id,
+                task_queue=Queue.TURNS,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=search_attributes(turn),
+                static_summary=f"turn in conversation {turn.conversation_id}",
+                priority=priority(turn),
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return True
+        except (RPCError, RuntimeError) as exc:
+            # RuntimeError: a lazy client could not connect.
+            log.warning("turn_not_started", turn_id=turn.turn_id, error=type(exc).__name__)
+            return False
+        return True
+
+    async def cancel(self, turn_id: UUID) -> bool:
+        """Ask a turn's workflow to stop.
+
+        Returns:
+            Whether the request was delivered or there is nothing to stop. The stop is on record in
+            any case, and housekeeping delivers it again.
+        """
+        handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
+        try:
+            await handle.cancel(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return True
+            log.warning("turn_not_cancelled", turn_id=str(turn_id), error=exc.status.name)
+            return False
+        except RuntimeError:
+            return False
+        return True

@@ -1,0 +1,28 @@
+"""The connection to Temporal, from our settings and the SDK's own ``TEMPORAL_*`` profile."""
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
+from store.settings import Settings
+
+
+def runtime() -> Runtime:
+    """The SDK's core, quiet below warnings."""
+    return Runtime(
+        telemetry=TelemetryConfig(
+            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
+        )
+    )
+
+
+async def connect(settings: Settings, *, lazy: bool = False) -> Client:
+    """Connect to the Temporal server.
+
+    Args:
+        lazy: Connect with the first call, so that a process starts while Temporal is away.
+    """
+    profile = ClientConfig.load_client_connect_config()
+    profile.setdefault("target_host", settings.temporal_address)
+    profile.setdefault("namespace", settings.temporal_namespace)
+    return await Client.connect(**profile, lazy=lazy, runtime=runtime())

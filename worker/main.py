@@ -1,0 +1,181 @@
+"""Composition root of a worker process: which queues it serves, and with what."""
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from activities.tools.registry import Registry, default_tools
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.conversation import ConversationActivities
+from activities.housekeeping import HousekeepingSweep
+from activities.model import OpenAIModel, new_client
+from activities.tools.executor import ToolExecutor
+from activities.tools.tool import Tool
+from store.bus import PostgresPublisher, Signer
+from store.database import Database
+from store.datasource.pools import Pools
+from store.runs import TurnRuns
+from store.secrets import KeyRing
+from store.settings import Settings
+from store.temporal import connect
+from workflows.housekeeping import INTERVAL, SCHEDULE_ID, Housekeeping
+from workflows.turn import ConversationTurn
+from workflows.types import Queue
+
+log = structlog.get_logger(__name__)
+
+# Running activities get this long to finish before they are handed over (docs: exit within 15 s).
+GRACE = timedelta(seconds=10)
+# A stop reaches an activity with the next heartbeat that is let through.
+HEARTBEAT_THROTTLE = timedelta(milliseconds=500)
+ALL_QUEUES: tuple[Queue, ...] = tuple(Queue)
+# Concurrent activities of one process, by queue.
+SLOTS = {Queue.TURNS: 100, Queue.MODEL: 200}
+TOOL_SLOTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker's activities are made of."""
+
+    settings: Settings
+    client: Client
+    database: Database
+    publisher: PostgresPublisher
+    keys: KeyRing
+    registry: Registry
+
+
+async def compose(
+    settings: Settings, stack: AsyncExitStack, extra_tools: Sequence[Tool[Any]] = ()
+) -> Parts:
+    """Open everything a worker needs; `stack` closes it.
+
+    Args:
+        extra_tools: Tools of other packages, beside ours.
+    """
+    keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=settings.database_pool_size, application_name="worker")
+    stack.push_async_callback(database.close)
+    publisher = PostgresPublisher(url, Signer(keys))
+    stack.push_async_callback(publisher.close)
+    pools = Pools(settings)
+    stack.push_async_callback(pools.close)
+    registry = Registry([*default_tools(pools), *extra_tools])
+    client = await _connected(settings)
+    return Parts(settings, client, database, publisher, keys, registry)
+
+
+async def _connected(settings: Settings) -> Client:
+    delay = 0.2
+    while True:
+        try:
+            return await connect(settings)
+        except (RPCError, RuntimeError):
+            log.warning("temporal_away", address=settings.temporal_address)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+
+
+def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> list[Worker]:
+    """One `Worker` per queue."""
+    model_client = new_client()
+    stack.push_async_callback(model_client.close)
+    common: dict[str, Any] = {"database": parts.database, "settings": parts.settings}
+    model = OpenAIModel(
+        client=model_client,
+        publisher=parts.publisher,
+        registry=parts.registry,
+        keys=parts.keys,
+        **common,
+    )
+    turn = ConversationActivities(**common)
+    tools = ToolExecutor(registry=parts.registry, keys=parts.keys, **common)
+    sweep = HousekeepingSweep(
+        database=parts.database, client=parts.client, runs=TurnRuns(parts.client)
+    )
+    by_queue: dict[Queue, list[Any]] = {
+        Queue.TURNS: [turn.finish_turn, turn.settle_tool, sweep.sweep],
+        Queue.MODEL: [model.generate_reply],
+    }
+    return [
+        Worker(
+            parts.client,
+            task_queue=queue,
+            workflows=[ConversationTurn, Housekeeping] if queue is Queue.TURNS else [],
+            activities=by_queue.get(queue, [tools.run_tool]),
+            max_concurrent_activities=SLOTS.get(queue, TOOL_SLOTS),
+            graceful_shutdown_timeout=GRACE,
+            max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+            default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        )
+        for queue in queues
+    ]
+
+
+async def schedule_housekeeping(client: Client) -> None:
+    """Create the housekeeping schedule, once per namespace."""
+    try:
+        await client.create_schedule(
+            SCHEDULE_ID,
+            Schedule(
+                action=ScheduleActionStartWorkflow(
+                    Housekeeping.run,
+                    id=SCHEDULE_ID,
+                    task_queue=Queue.TURNS,
+                    run_timeout=timedelta(minutes=2),
+                ),
+                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=INTERVAL)]),
+                policy=SchedulePolicy(
+                    overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=10)
+                ),
+            ),
+        )
+    except ScheduleAlreadyRunningError:
+        return
+
+
+async def run(
+    settings: Settings,
+    queues: Sequence[Queue],
+    stop: asyncio.Event,
+    extra_tools: Sequence[Tool[Any]] = (),
+) -> None:
+    """Serve `queues` until `stop` is set; then drain within the grace time."""
+    async with AsyncExitStack() as stack:
+        parts = await compose(settings, stack, extra_tools)
+        if Queue.TURNS in queues:
+            await schedule_housekeeping(parts.client)
+        running = [asyncio.create_task(w.run()) for w in workers(parts, queues, stack)]
+        stopping = asyncio.create_task(stop.wait())
+        # Long-lived objects of start-up leave the collector's sight: full collections over them
+        # were the likely cause of stalls near a second.
+        gc.collect()
+        gc.freeze()
+        log.info("worker_ready", queues=",".join(queues))
+        done, _ = await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        stopping.cancel()
+        for task in done:
+            if task is not stopping:
+                task.result()
