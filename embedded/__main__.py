@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 
 from pydantic import ValidationError
 
@@ -20,6 +21,7 @@ from embedded.processes import ChildEnded
 from embedded.stack import Stack
 from store.settings import Settings
 
+AGAIN_AFTER = 0.3  # seconds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -29,15 +31,19 @@ class Wishes:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
+        self._since = 0.0
         loop = asyncio.get_running_loop()
         for each in STOP_SIGNALS:
             loop.add_signal_handler(each, self._hear, each)
 
     def _hear(self, which: signal.Signals) -> None:
-        # A terminal that closes sends SIGHUP, and make then SIGTERM: only people are impatient.
-        if self.stop.is_set() and which is signal.SIGINT:
+        now = time.monotonic()
+        # Programs send one wish as several signals at once: only people are impatient.
+        if self.stop.is_set() and which is signal.SIGINT and now - self._since > AGAIN_AFTER:
             self.hurry.set()
-        self.stop.set()
+        elif not self.stop.is_set():
+            self._since = now
+            self.stop.set()
 
 
 async def run(settings: Settings, data: DataDir, console: Console) -> None:
@@ -61,8 +67,9 @@ async def run(settings: Settings, data: DataDir, console: Console) -> None:
     finally:
         up.cancel()
         await asyncio.wait((up,))
-        with console.step("stopped"):
-            await stack.down(wishes.hurry)
+        if stack.runs:
+            with console.step("stopped"):
+                await stack.down(wishes.hurry)
 
 
 def main() -> int:

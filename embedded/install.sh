@@ -43,7 +43,7 @@ with_uv() {
             --only-binary :all: --require-hashes --requirement "$lock"
 }
 # uv is faster; pip knows the machine's own settings for proxies and certificates.
-with_uv || "$python" -m pip install --quiet --disable-pip-version-check \
+with_uv || "$python" -m pip install -qq --disable-pip-version-check \
     --only-binary :all: --require-hashes --requirement "$lock" ||
     fail "could not install $lock (see above)"
 key >".venv/.installed-$lock"

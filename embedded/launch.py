@@ -53,9 +53,7 @@ def tie_to_parent(parent: int, death_signal: int) -> None:
 
 
 def _own(folder: Path, uid: int, gid: int) -> None:
-    """Hand ``folder`` over. Earlier starts may have run under the other of our two identities."""
-    if folder.stat().st_uid == uid:
-        return
+    """Hand ``folder`` over."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             os.chown(Path(parent, name), uid, gid, follow_symlinks=False)
@@ -64,7 +62,8 @@ def _own(folder: Path, uid: int, gid: int) -> None:
 
 def enter_user_namespace(folder: Path) -> None:
     """Be "nobody" within a user namespace and root's own account without powers outside it."""
-    _own(folder, os.geteuid(), os.getegid())
+    if folder.stat().st_uid != 0:
+        raise PermissionError(f"{folder} belongs to someone else")
     uid, gid = os.geteuid(), os.getegid()
     _libc("unshare", CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")
@@ -72,15 +71,21 @@ def enter_user_namespace(folder: Path) -> None:
     Path("/proc/self/gid_map").write_text(f"{NOBODY} {gid} 1")
 
 
-def become_nobody(folder: Path) -> None:
-    """Be the account "nobody", able to read its way to programs and data below root's folders."""
-    account = pwd.getpwnam("nobody")
-    _own(folder, account.pw_uid, account.pw_gid)
+def become_owner(folder: Path) -> None:
+    """Be the folder's owner, able to read the way to programs and data below root's folders.
+
+    A folder of root's own becomes that of the account "nobody".
+    """
+    uid, gid = folder.stat().st_uid, folder.stat().st_gid
+    if uid == 0:
+        nobody = pwd.getpwnam("nobody")
+        uid, gid = nobody.pw_uid, nobody.pw_gid
+        _own(folder, uid, gid)
     # Without it access(2), which PostgreSQL asks for its own programs, disregards capabilities.
     _libc("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
+    os.setgid(gid)
+    os.setuid(uid)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     held = (ctypes.c_uint32 * 6)()
     _libc("capget", header, held)
@@ -93,7 +98,7 @@ def become_nobody(folder: Path) -> None:
 
 IDENTITIES: dict[str, Callable[[Path], None]] = {
     "namespace": enter_user_namespace,
-    "nobody": become_nobody,
+    "owner": become_owner,
 }
 
 

@@ -1,7 +1,9 @@
 """TCP ports of this machine."""
 
 import asyncio
+import errno
 import socket
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -19,27 +21,30 @@ def free_port() -> int:
         return port
 
 
-def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen there now."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As servers do: connections of an earlier run that linger are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+def obstacle(port: int, host: str = LOOPBACK) -> OSError | None:
+    """What keeps a server from listening there now; None when nothing does."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: connections of an earlier run that linger are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             # Two sockets may be bound with SO_REUSEADDR as long as neither listens.
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
-async def _let_go(host: str, port: int) -> None:
+async def _lasting_obstacle(port: int, host: str) -> OSError | None:
+    deadline = time.monotonic() + LET_GO_WITHIN.total_seconds()
     while True:
-        if is_free(port, host):
-            return
+        found = obstacle(port, host)
+        in_use = found is not None and found.errno == errno.EADDRINUSE
+        if not in_use or time.monotonic() > deadline:
+            return found
         await asyncio.sleep(0.05)
 
 
@@ -54,13 +59,14 @@ async def require_free(ports: Mapping[str, tuple[str, int]]) -> None:
         if port in seen:
             raise CannotStart(f"{setting}: {port} is also {seen[port]}; they need a port each")
         seen[port] = setting
-        try:
-            async with asyncio.timeout(LET_GO_WITHIN.total_seconds()):
-                await _let_go(host, port)
-        except TimeoutError as error:
+        found = await _lasting_obstacle(port, host)
+        if found is None:
+            continue
+        if found.errno == errno.EADDRINUSE:
             raise CannotStart(
                 f"{setting}: port {port} on {host} is taken by another program;"
                 f" stop it or start with another, such as {setting}={free_port()}"
-            ) from error
-        except socket.gaierror as error:
-            raise CannotStart(f"EVERTURN_HOST: {host} is no address of this machine") from error
+            )
+        if found.errno == errno.EACCES:
+            raise CannotStart(f"{setting}: port {port} is only for root; take one above 1023")
+        raise CannotStart(f"EVERTURN_HOST: {host} is no address of this machine")

@@ -31,6 +31,11 @@ class Stack:
         self._console = console
         self._services: dict[str, Service] = {}
 
+    @property
+    def runs(self) -> bool:
+        """Whether anything has been started."""
+        return bool(self._services)
+
     async def up(self) -> None:
         """Start everything and return once the page is usable.
 
