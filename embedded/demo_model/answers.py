@@ -143,7 +143,8 @@ def _several(query: Query, names: list[str], rows: list[Any], truncated: bool) -
         by = " and ".join(key.name for key in query.keys)
         order = ("highest" if query.descending else "lowest") + " first"
         order = f", {order}" if query.by_measure else ""
-        title = f"{heading(query, measure).replace('_', ' ').capitalize()} by {by}{order}{where}:"
+        title = heading(query, measure).replace("_", " ")
+        title = f"{title[:1].upper()}{title[1:]} by {by}{order}{where}:"
     else:
         noun = query.table.noun if len(rows) > 1 else singular(query.table.noun)
         by = f", by {query.order.name}" if query.order and query.descending else ""

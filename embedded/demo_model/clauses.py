@@ -71,7 +71,9 @@ class Clauses:
 
     def unquote(self, text: str) -> str:
         """Put back what stood in quotation marks."""
-        return re.sub(r"\x00(\d+)\x00", lambda found: self.quoted[int(found[1])], text)
+        for position, original in enumerate(self.quoted):
+            text = text.replace(f"⟦{position}⟧", original)
+        return text
 
 
 def split(text: str) -> Clauses:
@@ -80,7 +82,7 @@ def split(text: str) -> Clauses:
 
     def hide(found: re.Match[str]) -> str:
         quoted.append(next(group for group in found.groups() if group is not None))
-        return f"\x00{len(quoted) - 1}\x00"
+        return f"⟦{len(quoted) - 1}⟧"
 
     text = NOISE.sub(" ", QUOTED.sub(hide, text))
     for pattern, sign in COMPARISONS:
@@ -89,7 +91,8 @@ def split(text: str) -> Clauses:
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     subject = text[: marks[0].start()] if marks else text
     compared = SIGN.search(subject)  # "flights after 2013-12-25"
-    clauses = Clauses(bare(subject[: compared.start()] if compared else subject), quoted=quoted)
+    clauses = Clauses("", quoted=quoted)
+    clauses.subject = clauses.unquote(bare(subject[: compared.start()] if compared else subject))
     if compared:
         clauses.filters.append(("where", bare(subject[compared.start() :])))
     for mark, end in zip(marks, ends, strict=False):
@@ -97,9 +100,9 @@ def split(text: str) -> Clauses:
         if not bare(body):  # "how many flights did each airline have"
             continue
         if mark["group"]:
-            clauses.groups.append(bare(body))
+            clauses.groups.append(clauses.unquote(bare(body)))
         elif mark["order"]:
-            clauses.orders.append(bare(body))
+            clauses.orders.append(clauses.unquote(bare(body)))
         else:
             pieces = re.split(r"\s+and\s+|\s*,\s+", body)
             clauses.filters.extend((mark["filter"].lower(), bare(piece)) for piece in pieces)

@@ -92,13 +92,13 @@ def _messages(value: Any) -> list[Mapping[str, Any]]:
         if not isinstance(message.get("content"), str | list | None):
             raise BadRequest("Content is a string or an array of parts.", f"{where}.content")
         if message["role"] == "tool":
-            if message.get("tool_call_id") not in open_calls:
+            if str(message.get("tool_call_id")) not in open_calls:
                 raise BadRequest(
                     "messages with role 'tool' must be a response to a preceding message with "
                     "'tool_calls'.",
                     f"{where}.role",
                 )
-            open_calls.discard(message["tool_call_id"])
+            open_calls.discard(str(message["tool_call_id"]))
             continue
         _require_answered(open_calls, where)
         open_calls = _call_ids(message.get("tool_calls"), where)
@@ -117,7 +117,9 @@ def _require_answered(open_calls: set[str], where: str) -> None:
 
 def _call_ids(calls: Any, where: str) -> set[str]:
     ids = set()
-    for call in calls if isinstance(calls, list) else ():
+    if not isinstance(calls, list | None):
+        raise BadRequest("'tool_calls' is an array.", f"{where}.tool_calls")
+    for call in calls or ():
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(call.get("id"), str):
             raise BadRequest("A tool call has an id and a function.", f"{where}.tool_calls")

@@ -12,6 +12,7 @@ from embedded.demo_model.words import match, month, number
 OPERATORS = {"=": "=", "≠": "!=", ">": ">", "≥": ">=", "<": "<", "≤": "<=", "∋": "contains",
              "^": "starts", "⋯": "between"}  # fmt: skip
 NOTHING = ("null", "missing", "empty", "unknown", "none", "nothing")
+MAX_NAME_WORDS = 4  # of a column, before its value
 CODE_LENGTH = 3  # so short a value is a code, and would be found within too many names
 
 # What a bare value may be a value of: "from JFK", "to Lima", "in Germany".
@@ -45,7 +46,9 @@ def _condition(
     sign = SIGN.search(text)
     left, right = (text[: sign.start()], text[sign.end() :]) if sign else ("", text)
     operator = OPERATORS[sign[0]] if sign else "="
-    left, right = left.strip(), clauses.unquote(right.strip())
+    if re.search(r"\bor\b", right, re.IGNORECASE) or (sign and SIGN.search(right)):
+        raise NotUnderstood("I understand conditions joined by “and” only.")
+    left, right = clauses.unquote(left.strip()), clauses.unquote(right.strip())
     if left:
         return [_compare(schema, base, left, operator, right)]
     counted = re.fullmatch(r"(\S+?)(?:…(\S+))?\s+(.+)", right)
@@ -60,7 +63,9 @@ def _condition(
         return spans
     tokens = right.split()
     if not sign:
-        for cut in range(len(tokens) - 1, 0, -1):  # "carrier UA", "airline JetBlue Airways"
+        for cut in range(
+            min(len(tokens) - 1, MAX_NAME_WORDS), 0, -1
+        ):  # "carrier UA", "airline JetBlue Airways"
             try:
                 return [_compare(schema, base, " ".join(tokens[:cut]), "=", " ".join(tokens[cut:]))]
             except NotUnderstood:

@@ -18,7 +18,7 @@ from embedded.demo_model.plans import (
     Query,
 )
 from embedded.demo_model.schema import GOOD, Schema, Table
-from embedded.demo_model.words import match, number, singular
+from embedded.demo_model.words import match, number, singular, words
 
 COUNTED = re.compile(r"^(?:total )?(?:number|count|amount) of\s+", re.IGNORECASE)
 ANY_KIND = ("number", "date", "text", "boolean", "other")
@@ -92,8 +92,7 @@ def _count(schema: Schema, clauses: Clauses) -> Query:
     subject = clauses.subject
     distinct = re.match(r"(?:different|distinct|unique)\s+", subject, re.IGNORECASE)
     subject = subject[distinct.end() :] if distinct else subject
-    if not subject and clauses.filters:  # "how many rows in flights"
-        subject = clauses.filters[0][1]
+    subject = subject or _first_filter(clauses)
     table = None if distinct else schema.find(subject)
     if table:
         return _grouped(schema, table, Measure("count"), clauses)
@@ -103,7 +102,14 @@ def _count(schema: Schema, clauses: Clauses) -> Query:
     except NotUnderstood:
         raise NotUnderstood(f"I found no table or column for “{subject}”.") from None
     base, field = candidates[0]
+    if set(words(base.noun)) & set(words(subject)):  # "active customers" are no values of active
+        raise NotUnderstood(f"I do not know which {base.noun} “{subject}” are.")
     return _grouped(schema, base, Measure("distinct", field), clauses)
+
+
+def _first_filter(clauses: Clauses) -> str:
+    """What is left to be the subject in "how many rows in flights"."""
+    return clauses.filters[0][1] if clauses.filters else ""
 
 
 def _hinted(schema: Schema, clauses: Clauses) -> Table | None:
@@ -165,7 +171,7 @@ def _common(schema: Schema, asked: dict[str, str | None], clauses: Clauses) -> Q
 
 
 def _rows(schema: Schema, asked: dict[str, str | None], clauses: Clauses) -> Query:
-    table = _table(schema, clauses.subject)
+    table = _table(schema, clauses.subject or _first_filter(clauses))
     if clauses.groups:  # "show me flights per carrier"
         return _grouped(schema, table, Measure("count"), clauses)
     wanted = number(asked.get("n") or "")

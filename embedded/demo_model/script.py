@@ -22,6 +22,7 @@ from embedded.demo_model.words import words
 LIST, DESCRIBE, QUERY = "list_datasources", "describe_schema", "database_query"
 MAX_DESCRIBED = 3  # datasources looked into when none is named
 MAX_PARTS = 4
+MAX_QUESTION_CHARS = 1000  # patterns take longer than linear time
 HOPELESS = ("denied", "cancelled", "unavailable", "unreadable")  # no other query would fare better
 
 
@@ -71,7 +72,9 @@ class Results:
 def decide(messages: Sequence[Mapping[str, Any]], tools: Collection[str]) -> Action:
     """The next step of the turn."""
     transcript = read(messages)
-    if not transcript.question or not is_question(transcript.question):
+    if len(transcript.question) > MAX_QUESTION_CHARS:
+        return _answer(f"{answers.CAN_DO} They are shorter than that; I read no long messages.")
+    if not is_question(transcript.question):
         return _answer(f"Hello! {answers.CAN_DO} Ask me “what data is there?” to begin.")
     if not {LIST, DESCRIBE, QUERY} <= set(tools):
         return _answer(f"{answers.CAN_DO} This request gave me no tools to reach data with.")
@@ -111,7 +114,8 @@ def _candidates(sources: list[Source], question: str) -> list[Source]:
 def _look(transcript: Transcript, candidates: list[Source]) -> Action:
     """Describe what is not described yet, then answer from the source that understands most."""
     described = {
-        exchange.arguments.get("datasource_id"): exchange for exchange in transcript.of(DESCRIBE)
+        str(exchange.arguments.get("datasource_id")): exchange
+        for exchange in transcript.of(DESCRIBE)
     }
     missing = [source for source in candidates if source.id not in described]
     if missing:
@@ -199,6 +203,6 @@ def _outcome(plan: Query, kind: str, results: Results) -> Exchange | str:
 def _told(plan: Query, exchange: Exchange) -> str:
     if exchange.error:
         return answers.of_failure("answer that, the query failed", exchange.error)
-    if not isinstance(exchange.result.get("rows"), list):
+    if not all(isinstance(exchange.result.get(part), list) for part in ("rows", "columns")):
         return answers.of_failure("read the result", {"message": "it holds no rows."})
     return answers.of_query(plan, exchange.result)

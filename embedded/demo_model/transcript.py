@@ -39,14 +39,10 @@ class Transcript:
 
 def text_of(content: Any) -> str:
     """A message's text, whether it is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(
-        part["text"]
-        for part in parts
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-    )
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = (part.get("text") for part in parts if isinstance(part, Mapping))
+    text = "".join(text for text in texts if isinstance(text, str))
+    return text.encode("utf-8", "replace").decode()  # half an emoji could not be sent back
 
 
 def _object(text: str) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ IRREGULAR = {
     "news": "news",
     "indices": "index",
 }
+SHORTHAND = {"qty": "quantity", "amt": "amount", "num": "number", "nr": "number", "pct": "percent"}
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "fifteen": 15, "twenty": 20,
@@ -42,7 +43,8 @@ def singular(word: str) -> str:
 def words(text: str) -> list[str]:
     """Lower-case singular words of a phrase or of a name in snake_case or camelCase."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
-    return [singular(word) for word in re.findall(r"[^\W_]+", spaced.lower())]
+    found = re.findall(r"[^\W_]+", spaced.lower())
+    return [SHORTHAND.get(word) or singular(word) for word in found]
 
 
 def number(text: str) -> int | None:
