@@ -87,6 +87,7 @@ def split(text: str) -> Clauses:
     text = NOISE.sub(" ", QUOTED.sub(hide, text))
     for pattern, sign in COMPARISONS:
         text = pattern.sub(sign, text)
+    text = re.sub(r"\bof\s+(?=[≥≤><⋯])", "", text, flags=re.IGNORECASE)  # "a delay of over 60"
     marks = list(MARKERS.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     subject = text[: marks[0].start()] if marks else text

@@ -63,9 +63,8 @@ def _condition(
         return spans
     tokens = right.split()
     if not sign:
-        for cut in range(
-            min(len(tokens) - 1, MAX_NAME_WORDS), 0, -1
-        ):  # "carrier UA", "airline JetBlue Airways"
+        longest = min(len(tokens) - 1, MAX_NAME_WORDS)
+        for cut in range(longest, 0, -1):  # "carrier UA", "airline JetBlue Airways"
             try:
                 return [_compare(schema, base, " ".join(tokens[:cut]), "=", " ".join(tokens[cut:]))]
             except NotUnderstood:

@@ -54,6 +54,8 @@ FORMS: dict[str, re.Pattern[str]] = {
     }.items()
 }
 
+SMALL_TALK = re.compile(r"(?:(?:how|who|what) are you|how do you do)\b", re.IGNORECASE)
+
 
 def clean(text: str) -> str:
     """A question without greetings, politeness and its question mark."""
@@ -83,5 +85,8 @@ def recognise(text: str) -> tuple[str, dict[str, str | None]] | None:
 
 def is_question(text: str) -> bool:
     """Whether it is worth looking at the data at all."""
-    starts = r"(?:which|what|who|when|where|how|is|are|do|does|did|describe|count|compare)\b"
-    return bool(recognise(text) or re.match(rf"(?:{ASK}\b|{starts})", clean(text), re.IGNORECASE))
+    if SMALL_TALK.match(clean(text)):
+        return False
+    starts = rf"(?:{ASK}|which|what|who|when|where|why|how|describe|count|compare|help)\b"
+    begins = re.match(starts, clean(text), re.IGNORECASE)
+    return bool(begins or recognise(text) or text.rstrip().endswith("?"))
