@@ -154,5 +154,3 @@ async def installation_admin_of(principal: CurrentPrincipal) -> Principal:
 
 TenantAdmin = Annotated[Principal, Depends(tenant_admin_of)]
 InstallationAdmin = Annotated[Principal, Depends(installation_admin_of)]
-
-

@@ -12,6 +12,7 @@ from api.throttle import Throttle
 from api.turns import Turns
 from store.bus import PostgresPublisher
 from store.database import Database
+from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -27,6 +28,7 @@ class Edge:
     publisher: PostgresPublisher
     rooms: Rooms
     turns: Turns
+    runs: TurnRuns
     passwords: Passwords
     throttle: Throttle
     links: TemporalLinks

@@ -33,9 +33,7 @@ class Throttle:
             if not await self._limiter.test(item, *key):
                 window = await self._limiter.get_window_stats(item, *key)
                 wait = max(1.0, window.reset_time - time.time())
-                raise RateLimited(
-                    f"Too many failed sign-ins; wait {wait:.0f} s.", retry_after=wait
-                )
+                raise RateLimited(f"Too many failed sign-ins; wait {wait:.0f} s.", retry_after=wait)
 
     async def failed(self, account: str, address: str) -> None:
         """Count a failed sign-in."""

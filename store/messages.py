@@ -115,6 +115,15 @@ async def streaming_in(session: AsyncSession, turn_ids: Sequence[UUID]) -> list[
     ]
 
 
+async def still_streaming(session: AsyncSession, message_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of some messages have not reached their final text."""
+    return set(
+        await session.scalars(
+            select(Message.id).where(Message.id.in_(message_ids), Message.status == "streaming")
+        )
+    )
+
+
 async def page(
     session: AsyncSession,
     conversation_id: UUID,

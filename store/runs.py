@@ -4,6 +4,9 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -53,6 +56,31 @@ class TurnRuns:
             log.warning("turn_not_started", turn_id=turn.turn_id, error=type(exc).__name__)
             return False
         return True
+
+    async def polled(self) -> bool | None:
+        """Whether workers serve turns and models now; None when Temporal is away."""
+        try:
+            return all(
+                [await self._pollers(Queue.TURNS, workflows=True), await self._pollers(Queue.MODEL)]
+            )
+        except (RPCError, RuntimeError):
+            return None
+
+    async def _pollers(self, queue: Queue, *, workflows: bool = False) -> bool:
+        kind = (
+            TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+            if workflows
+            else (TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+        )
+        described = await self._client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self._client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=kind,
+            ),
+            timeout=RPC_TIMEOUT,
+        )
+        return len(described.pollers) > 0
 
     async def cancel(self, turn_id: UUID) -> bool:
         """Ask a turn's workflow to stop.

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from activities.tools.registry import Registry, default_tools
 from temporalio.client import (
     Client,
     Schedule,
@@ -27,9 +26,11 @@ from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel, new_client
 from activities.tools.executor import ToolExecutor
+from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import PostgresPublisher, Signer
 from store.database import Database
+from store.datasource.check import own_identity
 from store.datasource.pools import Pools
 from store.runs import TurnRuns
 from store.secrets import KeyRing
@@ -77,7 +78,7 @@ async def compose(
     stack.push_async_callback(database.close)
     publisher = PostgresPublisher(url, Signer(keys))
     stack.push_async_callback(publisher.close)
-    pools = Pools(settings)
+    pools = Pools(settings.private_hosts, settings.data_dir, lambda: own_identity(url))
     stack.push_async_callback(pools.close)
     registry = Registry([*default_tools(pools), *extra_tools])
     client = await _connected(settings)
@@ -164,18 +165,22 @@ async def run(
         parts = await compose(settings, stack, extra_tools)
         if Queue.TURNS in queues:
             await schedule_housekeeping(parts.client)
-        running = [asyncio.create_task(w.run()) for w in workers(parts, queues, stack)]
-        stopping = asyncio.create_task(stop.wait())
+        serving = workers(parts, queues, stack)
+        running = [asyncio.create_task(served.run()) for served in serving]
+        stopping = asyncio.create_task(_wait(stop))
         # Long-lived objects of start-up leave the collector's sight: full collections over them
         # were the likely cause of stalls near a second.
         gc.collect()
         gc.freeze()
         log.info("worker_ready", queues=",".join(queues))
-        done, _ = await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            task.cancel()
+        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        broken = [task for task in running if task.done()]
+        await asyncio.gather(*(served.shutdown() for served in serving), return_exceptions=True)
         await asyncio.gather(*running, return_exceptions=True)
         stopping.cancel()
-        for task in done:
-            if task is not stopping:
-                task.result()
+        for task in broken:
+            task.result()
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()

@@ -22,8 +22,9 @@ from temporalio.exceptions import ApplicationError
 from typing_extensions import override
 
 from activities.heartbeat import beating
+from activities.tools.arguments import parse_arguments
 from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
-from activities.tools.registry import Registry, parse_arguments
+from activities.tools.registry import Registry
 from activities.tools.tool import (
     Arguments,
     Datasource,

@@ -1,0 +1,69 @@
+"""``python -m api``: one edge."""
+
+import os
+import socket
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from api.server import PatientlessHttp
+from store.limits import MAX_FRAME_BYTES
+from store.secrets import KeyRing, SecretError
+from store.settings import Settings
+from store.telemetry import configure_logging
+
+PING_SECONDS = 20.0
+
+
+def main() -> int:
+    """Serve until told to stop; returns the exit code."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    try:
+        KeyRing([key.get_secret_value() for key in settings.secret_keys])
+    except SecretError as exc:
+        print(f"edge: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
+        return 2
+    if not settings.database_url.get_secret_value():
+        print("edge: EVERTURN_DATABASE_URL is not set", file=sys.stderr)  # noqa: T201
+        return 2
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as exc:
+            print(  # noqa: T201
+                f"edge: cannot listen on {settings.host}:{settings.port}"
+                f" (EVERTURN_HOST, EVERTURN_PORT): {exc.strerror}",
+                file=sys.stderr,
+            )
+            return 2
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http=PatientlessHttp,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        # Compression costs each socket memory and each frame time; our frames are small.
+        ws_per_message_deflate=False,
+        access_log=False,
+        log_config=None,
+        # INFO of the server's own log has query strings, and a ticket is in one.
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        backlog=2048,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The Temporal SDK's core can crash the interpreter while it is torn down.
+    os._exit(code)

@@ -1,0 +1,108 @@
+"""Composition root of an edge process."""
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from api import page, problems
+from api.auth import is_https
+from api.bootstrap import bootstrap
+from api.headers import SecureHeaders
+from api.passwords import Passwords
+from api.rooms import Rooms
+from api.routes import (
+    admin,
+    auth,
+    conversations,
+    datasources,
+    health,
+    members,
+    projects,
+    search,
+    tool_policies,
+    turns,
+)
+from api.state import Edge
+from api.throttle import Throttle
+from api.turns import Turns
+from api.ws import chat
+from store.bus import PostgresListener, PostgresPublisher, Signer
+from store.database import Database
+from store.runs import TurnRuns
+from store.secrets import KeyRing
+from store.settings import Settings
+from store.shapes import TemporalLinks
+from store.temporal import connect
+
+log = structlog.get_logger(__name__)
+
+ROUTERS = (
+    auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
+    health,
+)  # fmt: skip
+
+
+async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
+    """Open everything an edge needs; `stack` closes it."""
+    keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
+    signer = Signer(keys)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=settings.database_pool_size, application_name="edge")
+    stack.push_async_callback(database.close)
+    passwords = Passwords()
+    await bootstrap(database, keys, passwords, settings)
+    publisher = PostgresPublisher(url, signer)
+    stack.push_async_callback(publisher.close)
+    listener = PostgresListener(settings.listen_url)
+    await listener.start()
+    stack.push_async_callback(listener.close)
+    rooms = Rooms(database, listener, signer)
+    await rooms.start()
+    stack.push_async_callback(rooms.close)
+    # Lazy: an edge starts, accepts messages and says so while Temporal is away.
+    runs = TurnRuns(await connect(settings, lazy=True))
+    return Edge(
+        settings=settings,
+        database=database,
+        keys=keys,
+        publisher=publisher,
+        rooms=rooms,
+        turns=Turns(database, runs),
+        runs=runs,
+        passwords=passwords,
+        throttle=Throttle(),
+        links=TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace),
+    )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one edge process."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.edge = await compose(settings, stack)
+            gc.collect()
+            gc.freeze()
+            log.info("edge_ready", host=settings.host, port=settings.port)
+            yield
+
+    app = FastAPI(
+        title="Everturn",
+        lifespan=lifespan,
+        # The description of the API is not for strangers; docs/protocol.md is its page.
+        openapi_url="/api/openapi.json" if settings.demo else None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    app.router.routes.append(WebSocketRoute("/ws/chat", chat))
+    page.mount(app, settings.page_dir)
+    app.add_middleware(SecureHeaders, https=is_https(settings))
+    return app

@@ -1,0 +1,369 @@
+"""One room of this edge: the bus on one side, the sockets of its members on the other.
+
+Durable events are read from the log, serialised once, and handed as the same text to every socket.
+Deltas come in the notice itself. Whatever the bus loses is healed here: numbers show a hole in the
+log, offsets show a hole in a text, and both are filled from the database before anything after
+them is passed on. Sockets therefore see no hole, and nobody is ever waited for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.live import LiveRoom, LiveText, LiveTurn
+from store import messages, rooms, turns
+from store.bus import Signer, room_channel
+from store.database import Database
+from store.live import frame
+from store.principal import Principal
+from store.rooms import MAX_REPLAYED_EVENTS, StoredEvent
+
+log = structlog.get_logger(__name__)
+
+READ_BATCH = 500
+# Newest events kept as sent: a reconnect that missed fewer costs no query.
+RECENT_EVENTS = 512
+RETRY_SECONDS = 0.5
+CHECKPOINT_WAIT_SECONDS = 0.1
+
+
+class Receiver(Protocol):
+    """A socket, as far as a room knows it."""
+
+    principal: Principal
+
+    def send(self, text: str) -> None:
+        """Queue a frame; never waits."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A socket in this room.
+
+    Attributes:
+        deltas: Conversations whose deltas it wants; None for all.
+        held: Frames that wait while missed events are being fetched for it; None otherwise.
+    """
+
+    socket: Receiver
+    deltas: frozenset[str] | None = None
+    held: list[str] | None = None
+
+    def send(self, text: str) -> None:
+        """Hand on a frame, in order."""
+        if self.held is not None:
+            self.held.append(text)
+        else:
+            self.socket.send(text)
+
+
+class Room:
+    """A project's room on this edge.
+
+    Args:
+        database: Read for the log and for checkpoints.
+        signer: Opens what came over the bus.
+    """
+
+    def __init__(
+        self, project_id: UUID, tenant_id: UUID, database: Database, signer: Signer
+    ) -> None:
+        self.project_id = project_id
+        self.tenant_id = tenant_id
+        self.members: dict[Receiver, Member] = {}
+        self.seq = 0
+        self.ready = asyncio.Event()
+        self._database = database
+        self._signer = signer
+        self._channel = room_channel(project_id)
+        self._live = LiveRoom()
+        self._recent: deque[tuple[int, str]] = deque(maxlen=RECENT_EVENTS)
+        self._grown = asyncio.Event()
+        self._head = 0
+        self._early: list[str] = []
+        self._stale = False
+        self._healing: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Load the state and follow the log; call after the bus has been subscribed."""
+        self._spawn(self._run(), "room")
+
+    async def close(self) -> None:
+        """Stop following."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        await self._persist(self._load)
+        await self._persist(self._drop_late)
+        self.ready.set()
+        for text in self._early:
+            self._ephemeral(text)
+        self._early.clear()
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            await self._persist(self.catch_up)
+
+    async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except (OSError, TimeoutError, SQLAlchemyError) as exc:
+                log.warning("room_read_failed", room=str(self.project_id), error=type(exc).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _load(self) -> None:
+        async with self._database.tenant_session(self.tenant_id) as session:
+            # The head first: whatever happens after it comes again as an event.
+            self.seq = await rooms.head_of(session, self.project_id) or 0
+            open_turns = await turns.live_turns(session, self.project_id)
+            streaming = await messages.streaming_in(session, [turn.id for turn in open_turns])
+        self._head = max(self._head, self.seq)
+        for turn in open_turns:
+            self._live.turns[str(turn.id)] = LiveTurn(
+                str(turn.id), str(turn.conversation_id), turn.status
+            )
+        for message in streaming:
+            self._text_of(message).set(message.epoch, message.content)
+
+    async def _drop_late(self) -> None:
+        """Know which deltas, heard while the state was being loaded, belong to ended texts."""
+        envelopes = [orjson.loads(text) for text in self._early]
+        heard = {e["data"]["message_id"] for e in envelopes if e["type"] == "assistant_response"}
+        await self._drop_ended(heard - self._live.texts.keys())
+
+    async def _drop_ended(self, message_ids: Collection[str]) -> None:
+        if message_ids:
+            async with self._database.tenant_session(self.tenant_id) as session:
+                live = await messages.still_streaming(session, [UUID(m) for m in message_ids])
+            for message_id in message_ids:
+                if UUID(message_id) not in live:
+                    self._live.end(message_id)
+
+    def _text_of(self, message: messages.LiveMessage) -> LiveText:
+        return self._live.text_for(
+            {
+                "message_id": str(message.message_id),
+                "conversation_id": str(message.conversation_id),
+                "turn_id": str(message.turn_id),
+            }
+        )
+
+    # --- the bus --------------------------------------------------------------------------------
+
+    def notice(self, payload: str | None) -> None:
+        """Take in a payload of the room's channel; None when some may have been lost."""
+        if payload is None:
+            self._stale = True
+            self._grown.set()
+        elif payload.startswith("S"):
+            head = payload[1:]
+            if head.isdigit() and int(head) > self.seq:
+                self._head = max(self._head, int(head))
+                self._grown.set()
+        else:
+            body = self._signer.open(self._channel, payload)
+            if body is not None and self.ready.is_set():
+                self._ephemeral(body.decode())
+            elif body is not None:
+                self._early.append(body.decode())
+
+    def _ephemeral(self, text: str) -> None:
+        envelope = orjson.loads(text)
+        if envelope["type"] == "assistant_response":
+            self._delta(envelope["data"], text)
+        else:
+            self._broadcast(text)
+
+    def _delta(self, delta: dict[str, Any], text: str) -> None:
+        message_id = delta["message_id"]
+        if self._live.ended(message_id):
+            return
+        live = self._live.text_for(delta)
+        if message_id in self._healing:
+            live.held.append(delta)
+            return
+        applied = live.apply(delta)
+        if applied:
+            self._broadcast(text, delta["conversation_id"])
+        elif applied is None:
+            live.held.append(delta)
+            self._heal(live)
+
+    def _heal(self, live: LiveText) -> None:
+        if live.message_id not in self._healing:
+            self._healing.add(live.message_id)
+            self._spawn(self._fill(live), "fill")
+
+    async def _fill(self, live: LiveText) -> None:
+        """Fill a hole in a text from its checkpoints; what came after the hole waits."""
+        try:
+            while live.message_id in self._live.texts:
+                await self._persist(self._refresh_texts)
+                live.held = [delta for delta in live.held if not self._resend(live, delta)]
+                if not live.held:
+                    return
+                await self._drop_ended([live.message_id])
+                await asyncio.sleep(CHECKPOINT_WAIT_SECONDS)
+        finally:
+            self._healing.discard(live.message_id)
+
+    def _resend(self, live: LiveText, delta: dict[str, Any]) -> bool:
+        """Fold a held delta and pass it on; whether it is done with."""
+        applied = live.apply(delta)
+        if applied:
+            self._broadcast(frame("assistant_response", delta).decode(), live.conversation_id)
+        return applied is not None
+
+    async def _refresh_texts(self) -> None:
+        async with self._database.tenant_session(self.tenant_id) as session:
+            streaming = await messages.streaming_in(
+                session, [UUID(turn_id) for turn_id in self._live.turns]
+            )
+        for message in streaming:
+            self._advance(message)
+
+    def _advance(self, message: messages.LiveMessage) -> None:
+        """Bring a text up to its checkpoint and tell the members what they missed."""
+        if self._live.ended(str(message.message_id)):
+            return
+        live = self._text_of(message)
+        ahead = message.epoch == live.epoch and len(message.content) > live.length
+        if not ahead and message.epoch <= live.epoch:
+            return
+        offset = live.length if message.epoch == live.epoch else 0
+        delta = {
+            "project_id": str(self.project_id),
+            "conversation_id": live.conversation_id,
+            "turn_id": live.turn_id,
+            "message_id": live.message_id,
+            "epoch": message.epoch,
+            "offset": offset,
+            "content": message.content[offset:],
+            "done": False,
+        }
+        if live.apply(delta):
+            self._broadcast(frame("assistant_response", delta).decode(), live.conversation_id)
+
+    # --- the log --------------------------------------------------------------------------------
+
+    async def catch_up(self) -> None:
+        """Read and pass on everything the log has beyond `seq`."""
+        while True:
+            async with self._database.tenant_session(self.tenant_id) as session:
+                events = await rooms.read(session, self.project_id, self.seq, READ_BATCH)
+            for event in events:
+                # Two readers may overlap (a join and the follower); each event passes once.
+                if event.seq == self.seq + 1:
+                    self._durable(event)
+            if self._stale:
+                self._stale = False
+                await self._refresh_texts()
+            if len(events) < READ_BATCH:
+                return
+
+    def _durable(self, event: StoredEvent) -> None:
+        self.seq = event.seq
+        self._live.fold(event.type, event.data)
+        text = event.frame().decode()
+        self._recent.append((event.seq, text))
+        self._broadcast(text)
+
+    def _broadcast(self, text: str, deltas_of: str | None = None) -> None:
+        for member in self.members.values():
+            if deltas_of is None or member.deltas is None or deltas_of in member.deltas:
+                member.send(text)
+
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Send every member something that is not kept."""
+        self._broadcast(frame(kind, {"project_id": self.project_id, **data}).decode())
+
+    # --- members --------------------------------------------------------------------------------
+
+    async def join(
+        self, socket: Receiver, after_seq: int | None, deltas: frozenset[str] | None
+    ) -> None:
+        """Add a socket: snapshot first, then whatever it missed, then everything as it comes.
+
+        Args:
+            after_seq: Number of the last event the client has; None for a fresh start.
+        """
+        await self.ready.wait()
+        if after_seq is not None and after_seq > self.seq:
+            # It may have read further on another edge.
+            await self._persist(self.catch_up)
+        member = Member(socket, deltas)
+        missed = self._recent_after(after_seq)
+        self.members[socket] = member
+        head = self.seq
+        joined: dict[str, Any] = {
+            "project_id": self.project_id,
+            "seq": head,
+            "recovered": missed is not None,
+            "live": self._live.snapshot(),
+            "presence": self.presence(),
+        }
+        if missed is None and after_seq is not None and self._replayable(after_seq):
+            member.held = []
+            missed = await self._logged_after(after_seq, head)
+            joined["recovered"] = missed is not None
+        socket.send(frame("project_joined", joined).decode())
+        for text in missed or ():
+            socket.send(text)
+        if member.held is not None:
+            held, member.held = member.held, None
+            for text in held:
+                socket.send(text)
+
+    def _replayable(self, after_seq: int) -> bool:
+        return 0 <= after_seq <= self.seq and self.seq - after_seq <= MAX_REPLAYED_EVENTS
+
+    def _recent_after(self, after_seq: int | None) -> list[str] | None:
+        if after_seq is None or not self._replayable(after_seq):
+            return None
+        if after_seq == self.seq:
+            return []
+        if not self._recent or self._recent[0][0] > after_seq + 1:
+            return None
+        return [text for seq, text in self._recent if seq > after_seq]
+
+    async def _logged_after(self, after_seq: int, head: int) -> list[str] | None:
+        try:
+            async with self._database.tenant_session(self.tenant_id) as session:
+                events = await rooms.read(session, self.project_id, after_seq, MAX_REPLAYED_EVENTS)
+        except (OSError, TimeoutError, SQLAlchemyError):
+            return None
+        events = [event for event in events if event.seq <= head]
+        # A log that was pruned starts later, and its rest would be a lie.
+        if len(events) != head - after_seq:
+            return None
+        return [event.frame().decode() for event in events]
+
+    def leave(self, socket: Receiver) -> bool:
+        """Remove a socket; whether it was here."""
+        return self.members.pop(socket, None) is not None
+
+    def presence(self) -> list[dict[str, str]]:
+        """People with a socket here, each once."""
+        people = {member.socket.principal.user_id: member.socket.principal.name
+                  for member in self.members.values()}  # fmt: skip
+        return [{"id": str(user_id), "name": name} for user_id, name in people.items()]

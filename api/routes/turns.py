@@ -1,0 +1,71 @@
+"""Turns, tool executions, and the durable events of a room for clients without a socket."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.auth import CurrentPrincipal
+from api.bodies import Items, Limit
+from api.state import CurrentEdge
+from store import access, rooms, tool_executions, turns
+from store.access import Role
+from store.shapes import ToolExecutionShape, TurnShape
+
+router = APIRouter(prefix="/api", tags=["turns"])
+
+
+class Event(BaseModel):
+    """A durable event, as sockets get it."""
+
+    type: str
+    data: dict[str, Any]
+    timestamp: int
+
+
+class EventPage(Items[Event]):
+    """Events above `after_seq`, in order; `seq` is the room's head."""
+
+    seq: int
+
+
+@router.get("/turns/{turn_id}")
+async def get_turn(turn_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge) -> TurnShape:
+    """One turn."""
+    async with edge.database.tenant_session(principal.tenant_id) as session:
+        return TurnShape.of(await turns.get(session, principal, turn_id), edge.links)
+
+
+@router.post("/turns/{turn_id}/stop")
+async def stop_turn(turn_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge) -> TurnShape:
+    """Stop a turn; what it has said so far is kept and marked."""
+    return TurnShape.of(await edge.turns.stop(principal, turn_id), edge.links)
+
+
+@router.get("/tool-executions/{execution_id}")
+async def get_tool_execution(
+    execution_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge
+) -> ToolExecutionShape:
+    """A tool execution with all that is stored of its result."""
+    async with edge.database.tenant_session(principal.tenant_id) as session:
+        row = await tool_executions.get(session, principal, execution_id)
+        return ToolExecutionShape.of(row, edge.links, full=True)
+
+
+@router.get("/projects/{project_id}/events")
+async def list_events(
+    project_id: UUID,
+    principal: CurrentPrincipal,
+    edge: CurrentEdge,
+    after_seq: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Limit = 200,
+) -> EventPage:
+    """The durable events of a room above a number, as far as the log goes back."""
+    async with edge.database.tenant_session(principal.tenant_id) as session:
+        await access.require(session, principal, project_id, Role.VIEWER)
+        head = await rooms.head_of(session, project_id) or 0
+        events = await rooms.read(session, project_id, after_seq, limit)
+    items = [Event(type=event.type, data=event.data, timestamp=event.at) for event in events]
+    more = bool(events) and events[-1].seq < head
+    return EventPage(items=items, next_cursor=str(events[-1].seq) if more else None, seq=head)

@@ -1,0 +1,128 @@
+"""User messages become turns: stored first, then started; the same for the socket and for REST."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from store import turns
+from store.database import Database
+from store.errors import Invalid, TooLarge
+from store.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_MESSAGE_BYTES
+from store.principal import Principal
+from store.runs import TurnRuns
+from store.tables import Turn
+
+ON_BUSY = ("enqueue", "reject", "interrupt")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a sender is told: the message is stored and its turn is certain to run."""
+
+    message_id: UUID
+    turn_id: UUID
+    conversation_id: UUID
+    status: str
+    duplicate: bool
+
+
+class Turns:
+    """Accepts messages and stops turns.
+
+    Args:
+        runs: Starts and cancels the workflows.
+    """
+
+    def __init__(self, database: Database, runs: TurnRuns) -> None:
+        self._database = database
+        self._runs = runs
+
+    async def submit(
+        self,
+        principal: Principal,
+        conversation_id: UUID,
+        content: str,
+        client_message_id: str | None,
+        *,
+        project_id: UUID | None = None,
+        on_busy: str | None = None,
+    ) -> Receipt:
+        """Store a message and start its turn, or let it wait behind the one that runs.
+
+        Raises:
+            Refusal: See `store.turns.accept`; `Invalid` and `TooLarge` for the text itself.
+        """
+        check_content(content)
+        if client_message_id is not None:
+            check_client_message_id(client_message_id)
+        if on_busy is not None and on_busy not in ON_BUSY:
+            raise Invalid(f"on_busy is one of {', '.join(ON_BUSY)}.")
+        async with self._database.tenant_session(principal.tenant_id) as session:
+            accepted = await turns.accept(
+                session,
+                principal,
+                conversation_id,
+                content,
+                client_message_id,
+                project_id=project_id,
+                on_busy=on_busy,
+            )
+        for turn_id in accepted.interrupted:
+            await self._runs.cancel(turn_id)
+        status = accepted.status
+        if accepted.start is not None and await self._runs.start(accepted.start):
+            status = "running"
+        return Receipt(
+            accepted.message_id,
+            accepted.turn_id,
+            accepted.conversation_id,
+            status,
+            accepted.duplicate,
+        )
+
+    async def stop(self, principal: Principal, turn_id: UUID) -> Turn:
+        """Stop a turn; one that has ended stays as it is.
+
+        Raises:
+            Refusal: See `store.turns.request_stop`.
+        """
+        async with self._database.tenant_session(principal.tenant_id) as session:
+            request = await turns.request_stop(session, principal, turn_id)
+        if request.cancel:
+            await self._runs.cancel(turn_id)
+        return request.turn
+
+    async def abandon(self, turn_id: UUID) -> None:
+        """Stop the run of a turn whose rows are gone."""
+        await self._runs.cancel(turn_id)
+
+
+def check_content(content: str) -> None:
+    """Hold a message's text against the limits.
+
+    Raises:
+        Invalid: Empty, or with a NUL.
+        TooLarge: Over `MAX_MESSAGE_BYTES`.
+    """
+    if not content.strip():
+        raise Invalid("content is empty.")
+    if "\0" in content:
+        raise Invalid("content holds a NUL character, which cannot be stored.")
+    try:
+        size = len(content.encode())
+    except UnicodeEncodeError:
+        raise Invalid("content holds half a surrogate pair, which is no character.") from None
+    if size > MAX_MESSAGE_BYTES:
+        raise TooLarge(f"content has {size} bytes; at most {MAX_MESSAGE_BYTES} are allowed.")
+
+
+def check_client_message_id(client_message_id: str) -> None:
+    """Hold a client's message id against its limits.
+
+    Raises:
+        Invalid: Empty, too long, or not printable.
+    """
+    length = len(client_message_id)
+    if not 1 <= length <= MAX_CLIENT_MESSAGE_ID_CHARS or not client_message_id.isprintable():
+        raise Invalid(
+            f"client_message_id has 1 to {MAX_CLIENT_MESSAGE_ID_CHARS} printable characters."
+        )
