@@ -40,7 +40,7 @@ async def project_deleted(publisher: PostgresPublisher, project_id: UUID) -> Non
 
 
 async def user(publisher: PostgresPublisher, user_id: UUID) -> None:
-    """A person's role, activity or tokens changed: everything he holds open is to be judged anew."""
+    """A person's role, activity or tokens changed: what he holds open is to be judged anew."""
     await _send(publisher, {"kind": "user", "user_id": user_id})
 
 

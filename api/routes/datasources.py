@@ -1,0 +1,5 @@
+"""Datasources."""
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api", tags=["datasources"])

@@ -1,0 +1,5 @@
+"""Members."""
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api", tags=["members"])
