@@ -9,13 +9,14 @@ LINKED = 0.7  # a neighbour's column has to fit better than an own one
 
 
 def links(schema: Schema, base: Table) -> list[Link]:
-    """Ways out of the base table along keys of one column."""
+    """Ways out of the base table along keys of one column, in the order of its columns."""
     found = []
     for key in base.foreign_keys:
         target = schema.target(key)
         if target and base.column(key.columns[0]):
             found.append(Link(key.columns[0], target[0], target[1].name))
-    return found
+    names = [column.name for column in base.columns]
+    return sorted(found, key=lambda link: names.index(link.column))
 
 
 def label_of(link: Link) -> Field | None:

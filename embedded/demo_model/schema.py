@@ -1,5 +1,6 @@
 """A described schema, read leniently, and which table, column or neighbour a phrase means."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,12 @@ from embedded.demo_model.words import match, words
 
 LABELS = ("name", "title", "label", "display_name", "full_name", "username", "email", "description")
 GOOD = 1.0  # a match of all words, none abbreviated
+
+
+def parts(name: str) -> list[str]:
+    """Schema and name of ``public.flights`` or ``public."Order Items"``, without quotes."""
+    found = re.findall(r'"((?:[^"]|"")+)"(?:\.|$)|([^.]+)', name)
+    return [quoted.replace('""', '"') or plain for quoted, plain in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Table:
     @property
     def noun(self) -> str:
         """The name without its schema."""
-        return self.name.rpartition(".")[2]
+        return parts(self.name)[-1]
 
     @property
     def label(self) -> Column | None:
@@ -109,7 +116,7 @@ class Schema:
         """Table and column a key of one column leads to."""
         if len(key.columns) != 1:
             return None
-        noun = key.table.rpartition(".")[2]
+        noun = parts(key.table)[-1]
         for table in sorted(self.tables, key=lambda table: table.name != key.table):
             if table.noun == noun:
                 names = key.references or table.primary_key
@@ -142,7 +149,7 @@ def _foreign_key(value: Any) -> ForeignKey | None:
         target = target or references.get("table")
         references = references.get("columns")
     columns = _names(_first(value, ("columns", "constrained_columns", "column")))
-    if not columns or not isinstance(target, str):
+    if not columns or not isinstance(target, str) or not parts(target):
         return None
     namespace = value.get("referred_schema")
     if isinstance(namespace, str) and namespace and "." not in target:
@@ -159,7 +166,7 @@ def _table(value: Mapping[str, Any]) -> Table:
     estimate = value.get("row_estimate")
     keys = (_foreign_key(key) for key in value.get("foreign_keys") or ())
     return Table(
-        name=value["name"],
+        name=str(value["name"]),
         columns=tuple(columns),
         primary_key=_names(value.get("primary_key") or ()),
         foreign_keys=tuple(key for key in keys if key),
@@ -174,6 +181,6 @@ def parse(result: Mapping[str, Any]) -> Schema:
         tuple(
             _table(table)
             for table in (tables if isinstance(tables, list) else ())
-            if isinstance(table, Mapping) and isinstance(table.get("name"), str)
+            if isinstance(table, Mapping) and parts(str(table.get("name") or ""))
         )
     )

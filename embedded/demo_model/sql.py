@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 
 from embedded.demo_model.plans import Condition, Field, Measure, Query
-from embedded.demo_model.schema import Column
+from embedded.demo_model.schema import Column, parts
 from embedded.demo_model.words import words
 
 KINDS = ("postgresql", "sqlite", "mysql", "duckdb")
@@ -62,7 +62,7 @@ class _Writer:
         return "'" + value.replace("'", "''") + "'"
 
     def table(self, name: str) -> str:
-        return ".".join(self.quote(part) for part in name.split("."))
+        return ".".join(self.quote(part) for part in parts(name))
 
     def field(self, field: Field) -> str:
         name = self.quote(field.column.name)

@@ -20,7 +20,7 @@ async def describe(connection: asyncpg.Connection) -> dict[str, Any]:
     return json.loads(
         await connection.fetchval("""
         SELECT json_build_object('tables', json_agg(json_build_object(
-            'name', relname,
+            'name', 'public.' || quote_ident(relname),
             'row_estimate', reltuples::bigint,
             'columns', (SELECT json_agg(json_build_object('name', attname, 'type',
                     format_type(atttypid, atttypmod)) ORDER BY attnum)
@@ -31,9 +31,10 @@ async def describe(connection: asyncpg.Connection) -> dict[str, Any]:
             'foreign_keys', (SELECT json_agg(json_build_object(
                     'columns', (SELECT json_agg(attname) FROM pg_attribute
                         WHERE attrelid = conrelid AND attnum = ANY(conkey)),
-                    'table', confrelid::regclass::text,
-                    'references', (SELECT json_agg(attname) FROM pg_attribute
-                        WHERE attrelid = confrelid AND attnum = ANY(confkey))) ORDER BY conkey)
+                    'references', json_build_object('table', 'public.' || confrelid::regclass,
+                        'columns', (SELECT json_agg(attname) FROM pg_attribute
+                            WHERE attrelid = confrelid AND attnum = ANY(confkey)))
+                ) ORDER BY conname)
                 FROM pg_constraint WHERE conrelid = t.oid AND contype = 'f')
         ))) FROM pg_class t WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""")
     )
@@ -104,6 +105,7 @@ async def query(connection: asyncpg.Connection, text: str) -> dict[str, Any]:
         ("What is the maximum distance in nycflights13?", "**4,983**"),
         ("Which five destinations had the fewest flights?", "| LGA | La Guardia | 1 |"),
         ("What data is there?", "| flights | 336,776 |"),
+        ("Which airport had the most flights?", "**EWR** (Newark Liberty Intl)"),
         ("average temperature per month", "| 2013 | 2 | 34.27 |"),
     ],
 )

@@ -100,6 +100,30 @@ def test_identifiers_of_each_database() -> None:
     assert 'FROM `public`.`we"ird```' in sql.write(plan, "mysql")
 
 
+def test_names_that_come_quoted() -> None:
+    described = {
+        "tables": [
+            {"name": 'shop."Order ""Items"""', "columns": [{"name": "id"}]},
+            {
+                "name": "shop.parts",
+                "columns": [{"name": "item"}, {"name": "n", "type": "int"}],
+                "foreign_keys": [
+                    {
+                        "columns": ["item"],
+                        "references": {"table": 'shop."Order ""Items"""', "columns": ["id"]},
+                    }
+                ],
+            },
+        ]
+    }
+    schema = parse_schema(described)
+    plan = parse("How many order items?", schema)
+    assert isinstance(plan, Query)
+    assert sql.write(plan, "postgresql").endswith('FROM "shop"."Order ""Items"""')
+    key = schema.tables[1].foreign_keys[0]
+    assert schema.target(key) == (schema.tables[0], schema.tables[0].columns[0])
+
+
 def test_markdown_in_the_data_stays_text() -> None:
     assert answers.cell("a|b\n**c** <img>") == "a\\|b \\*\\*c\\*\\* \\<img>"
     assert answers.figure("1234.5") == "1,234.50"
