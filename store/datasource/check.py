@@ -1,0 +1,77 @@
+"""What a datasource is before it is saved: reachable, acceptable, and how much its role may do.
+
+report = await check_datasource("postgresql", config, secret, surroundings)
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from store.datasource.config import PostgresqlConfig, SqliteConfig, check_secret, parse_config
+from store.datasource.postgresql import connect, unreachable
+from store.datasource.role import Identity, RoleReport, inspect_role
+from store.datasource.sqlite import open_file
+
+CHECK_WITHIN = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What decides besides the datasource itself.
+
+    Attributes:
+        private_hosts: `Settings.private_hosts`.
+        project_folder: Where the project's files are.
+        own: Our own database, from `role.own_identity`.
+    """
+
+    private_hosts: Sequence[str]
+    project_folder: Path
+    own: Identity | None = None
+
+
+async def check_datasource(
+    kind: str, config: Mapping[str, Any], secret: str, surroundings: Surroundings
+) -> RoleReport:
+    """Open the datasource once and say what its role may do.
+
+    Args:
+        kind: A kind of `config.KINDS`; HTTP services are checked for shape only.
+        config: As the client sent it.
+        secret: Password, may be empty.
+        surroundings: See there.
+
+    Raises:
+        store.errors.Refusal: A leaf of `store.datasource.errors` that says why it is refused.
+    """
+    parsed = parse_config(kind, config)
+    check_secret(secret)
+    match parsed:
+        case PostgresqlConfig():
+            report = await _check_postgresql(parsed, secret, surroundings)
+        case SqliteConfig():
+            connection = await asyncio.to_thread(open_file, surroundings.project_folder, parsed)
+            connection.close()
+            report = RoleReport(role="")
+        case _:
+            report = RoleReport(role="")
+    report.require_accepted()
+    return report
+
+
+async def _check_postgresql(
+    config: PostgresqlConfig, secret: str, surroundings: Surroundings
+) -> RoleReport:
+    connection = await connect(config, secret, surroundings.private_hosts)
+    try:
+        async with asyncio.timeout(CHECK_WITHIN.total_seconds()):
+            return await inspect_role(connection, surroundings.own)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise unreachable(error) from None
+    finally:
+        connection.terminate()

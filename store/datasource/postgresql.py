@@ -1,0 +1,140 @@
+"""Opening a connection to a tenant's PostgreSQL, from the address that was checked.
+
+Nothing comes from this process's environment (``PGPASSWORD``, ``~/.pgpass``, client
+certificates): those are the operator's, and the host is the tenant's.
+"""
+
+import ssl
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from typing_extensions import override
+
+from store.datasource.config import PostgresqlConfig, check_secret
+from store.datasource.errors import AddressNotAllowed, Unreachable
+from store.net import AddressRefused, HostNotFound, check_host
+
+CONNECT_WITHIN = timedelta(seconds=8)
+
+_NO_CONNECTION = "No connection to the database: it does not answer at its host and port."
+_SIGN_IN = "The database refused the sign-in. Check user and password of this datasource."
+_NO_DATABASE = "The server has no database of that name. Check this datasource."
+_FULL = "The database server accepts no more connections at the moment. Try again later."
+_TLS = "The database does not speak TLS as this datasource's `ssl` setting asks."
+
+
+class _NamedContext(ssl.SSLContext):
+    """Checks the certificate against the datasource's host, not the address connected to."""
+
+    host_name: str
+
+    @override
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        kwargs["server_hostname"] = self.host_name
+        return super().wrap_bio(*args, **kwargs)
+
+
+def _tls(config: PostgresqlConfig) -> _NamedContext:
+    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.host_name = config.host
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.ssl == "verify-full":
+        context.load_default_certs()
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def unreachable(error: BaseException) -> Unreachable:
+    """What a failure to connect means, in words that hold no address and no credential."""
+    match error:
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            return Unreachable(_SIGN_IN)
+        case asyncpg.InvalidCatalogNameError():
+            return Unreachable(_NO_DATABASE)
+        case asyncpg.InsufficientResourcesError():
+            return Unreachable(_FULL)
+        case ssl.SSLError() | ssl.CertificateError():
+            return Unreachable(_TLS)
+        case _:
+            return Unreachable(_NO_CONNECTION)
+
+
+async def connect(
+    config: PostgresqlConfig,
+    secret: str,
+    private_hosts: Sequence[str],
+    *,
+    within: timedelta = CONNECT_WITHIN,
+    **options: Any,
+) -> asyncpg.Connection:
+    """Connect to the first address of the host that answers.
+
+    Args:
+        config: Of the datasource.
+        secret: Its password.
+        private_hosts: `Settings.private_hosts`.
+        within: For all addresses together.
+        options: Passed on by `asyncpg.Pool`.
+
+    Raises:
+        AddressNotAllowed: The host may not be reached from here.
+        Unreachable: No connection.
+    """
+    try:
+        addresses = await check_host(config.host, config.port, private_hosts)
+    except AddressRefused as error:
+        raise AddressNotAllowed(str(error)) from error
+    except HostNotFound as error:
+        raise Unreachable("The datasource's host name has no address.") from error
+    failure: BaseException | None = None
+    for address in addresses:
+        try:
+            return await _connect_to(
+                address, config, check_secret(secret), within / len(addresses), options
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            failure = error
+    if failure is None:
+        raise Unreachable(_NO_CONNECTION)
+    # Without the cause: its text names the address.
+    raise unreachable(failure) from None
+
+
+async def _connect_to(
+    address: str,
+    config: PostgresqlConfig,
+    secret: str,
+    within: timedelta,
+    options: dict[str, Any],
+) -> asyncpg.Connection:
+    everything: dict[str, Any] = {
+        **options,
+        "host": address,
+        "port": config.port,
+        "user": config.user,
+        "password": secret,
+        "database": config.database,
+        "direct_tls": False,
+        "timeout": within.total_seconds(),
+        "statement_cache_size": 0,  # hardly any text comes twice
+        "target_session_attrs": "any",
+        "server_settings": {"application_name": "everturn datasource"},
+    }
+
+    async def attempt(tls: ssl.SSLContext | bool) -> asyncpg.Connection:
+        connection: asyncpg.Connection = await asyncpg.connect(ssl=tls, **everything)
+        return connection
+
+    if config.ssl == "disable":
+        return await attempt(False)
+    try:
+        return await attempt(_tls(config))
+    except ConnectionError as error:
+        # asyncpg has no class of its own for a server that answers "no TLS here".
+        if config.ssl != "prefer" or "rejected SSL upgrade" not in str(error):
+            raise
+        return await attempt(False)

@@ -1,0 +1,211 @@
+"""What a PostgreSQL role may do, and whose database it is; asked of the server itself.
+
+A read-only transaction holds back writes to rows. It does not hold back a superuser, a role that
+reads the server's files or runs its programs, or one that can become such a role: those are
+refused at save and again at query time, since roles change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from store.datasource.errors import OwnDatabase, RoleTooPowerful
+
+MAX_GRANTS = 50
+
+# Tables no other program has side by side in one schema.
+OWN_TABLES = ("room_events", "tool_executions", "tool_policies", "turns")
+
+TOO_POWERFUL_ROLES = (
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "pg_execute_server_program",
+    "pg_signal_backend",
+    "pg_create_subscription",
+)
+_SERVER_FUNCTIONS = (
+    "pg_read_file",
+    "pg_read_binary_file",
+    "pg_ls_dir",
+    "pg_stat_file",
+    "lo_import",
+    "lo_export",
+    "pg_reload_conf",
+    "pg_promote",
+    "pg_rotate_logfile",
+)
+
+# The session's user counts as well as the current one: a role may be set to act as another, and
+# RESET ROLE leads back. Membership counts however it is inherited: SET ROLE needs no inheritance.
+_POWERS = """
+WITH me AS (
+    SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+), mine AS (
+    SELECT r.* FROM pg_catalog.pg_roles AS r
+    WHERE EXISTS (SELECT FROM me WHERE pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER'))
+)
+SELECT
+    ARRAY(
+        SELECT attribute FROM mine CROSS JOIN LATERAL (VALUES
+            ('SUPERUSER', rolsuper), ('CREATEROLE', rolcreaterole), ('CREATEDB', rolcreatedb),
+            ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
+        ) AS a(attribute, present) WHERE present GROUP BY attribute ORDER BY attribute
+    ) AS attributes,
+    ARRAY(SELECT rolname::text FROM mine WHERE rolname = ANY($1::text[]) ORDER BY 1) AS roles,
+    ARRAY(
+        SELECT DISTINCT proname::text FROM pg_catalog.pg_proc AS p
+        WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND proname = ANY($2::text[])
+          AND EXISTS (SELECT FROM me
+                      WHERE pg_catalog.has_function_privilege(me.oid, p.oid, 'EXECUTE'))
+        ORDER BY 1
+    ) AS functions,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class
+        WHERE relkind IN ('r', 'p') AND relname = ANY($3::text[])
+        GROUP BY relnamespace HAVING count(*) = cardinality($3::text[])
+    ) AS own_tables
+"""
+
+# Everything through which rows could be changed or things be created, as far as grants tell.
+_GRANTS = """
+SELECT grant_text FROM (
+    SELECT 1 AS place, 'member of ' || rolname AS grant_text FROM pg_catalog.pg_roles
+    WHERE rolname IN ('pg_write_all_data', 'pg_maintain')
+      AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')
+    UNION ALL
+    SELECT 2, 'CREATE on database ' || current_database()
+    WHERE pg_catalog.has_database_privilege(current_database(), 'CREATE')
+    UNION ALL
+    SELECT 3, 'CREATE on schema ' || nspname FROM pg_catalog.pg_namespace
+    WHERE nspname !~ '^pg_' AND pg_catalog.has_schema_privilege(oid, 'CREATE')
+    UNION ALL
+    SELECT 4, concat(string_agg(p.privilege, ', ' ORDER BY p.place),
+                     ' on ', n.nspname, '.', c.relname)
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    CROSS JOIN (
+        VALUES (1, 'INSERT'), (2, 'UPDATE'), (3, 'DELETE'), (4, 'TRUNCATE')
+    ) AS p(place, privilege)
+    WHERE c.relkind IN ('r', 'p', 'v', 'f')
+      AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND CASE WHEN p.place <= 2 THEN pg_catalog.has_any_column_privilege(c.oid, p.privilege)
+               ELSE pg_catalog.has_table_privilege(c.oid, p.privilege) END
+    GROUP BY n.nspname, c.relname
+    UNION ALL
+    SELECT 5, 'USAGE on sequence ' || n.nspname || '.' || c.relname
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'
+      -- NULL for what disappeared meanwhile
+      AND coalesce(pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE'), false)
+) AS found ORDER BY place, grant_text LIMIT $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One database of one cluster, whatever host name, proxy or replica leads to it."""
+
+    system: int
+    database: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleReport:
+    """What was found.
+
+    Attributes:
+        writable: The role can change data or create things; the transaction is then all that
+            keeps it from doing so, and people are told.
+        grants: Why, one line each, at most `MAX_GRANTS`.
+        problems: Why the datasource is refused; none if it is accepted.
+    """
+
+    role: str
+    writable: bool = False
+    grants: Sequence[str] = ()
+    problems: Sequence[RoleTooPowerful | OwnDatabase] = field(default=())
+
+    def require_accepted(self) -> None:
+        """Raise the first problem, if there is one."""
+        for problem in self.problems:
+            raise problem
+
+
+async def identity(connection: asyncpg.Connection) -> Identity | None:
+    """Which database this is; None where the server keeps that to itself."""
+    try:
+        row = await connection.fetchrow(
+            "SELECT system_identifier, (SELECT oid FROM pg_catalog.pg_database"
+            " WHERE datname = pg_catalog.current_database()) AS database"
+            " FROM pg_catalog.pg_control_system()"
+        )
+    except asyncpg.PostgresError:  # a hosted server without that function
+        return None
+    return None if row is None else Identity(row["system_identifier"], row["database"])
+
+
+async def own_identity(dsn: str) -> Identity | None:
+    """Which database the application itself uses; None if it cannot be asked now.
+
+    Args:
+        dsn: `Settings.database_url`.
+    """
+    if not dsn:
+        return None
+    dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None
+    try:
+        return await identity(connection)
+    finally:
+        await connection.close(timeout=5)
+
+
+async def inspect_powers(
+    connection: asyncpg.Connection, own: Identity | None
+) -> list[RoleTooPowerful | OwnDatabase]:
+    """The quick part of `inspect_role`: what makes a datasource refused.
+
+    Args:
+        connection: Outside a transaction.
+        own: Our database, if known. Its tables are recognised without that as well.
+    """
+    (row,) = await connection.fetch(
+        _POWERS, list(TOO_POWERFUL_ROLES), list(_SERVER_FUNCTIONS), list(OWN_TABLES)
+    )
+    found = await identity(connection) if own is not None else None
+    problems: list[RoleTooPowerful | OwnDatabase] = []
+    if row["own_tables"] or (found is not None and found == own):
+        problems.append(
+            OwnDatabase(
+                "This is the database of an Everturn installation: it holds every tenant's "
+                "conversations and secrets. Use the database your data is in."
+            )
+        )
+    reasons = [
+        *row["attributes"],
+        *(f"member of {name}" for name in row["roles"]),
+        *(f"may run {name}()" for name in row["functions"]),
+    ]
+    if reasons:
+        problems.append(
+            RoleTooPowerful(
+                f"The role can do more than work with rows ({', '.join(reasons[:8])}), and a "
+                "read-only transaction does not hold that back. Create a role for reading: "
+                "CREATE ROLE reader LOGIN PASSWORD '…'; GRANT pg_read_all_data is not needed, "
+                "GRANT USAGE ON SCHEMA … and GRANT SELECT ON … are enough."
+            )
+        )
+    return problems
+
+
+async def inspect_role(connection: asyncpg.Connection, own: Identity | None) -> RoleReport:
+    """Everything there is to say about the role of `connection`; for save and test."""
+    problems = await inspect_powers(connection, own)
+    grants = [row["grant_text"] for row in await connection.fetch(_GRANTS, MAX_GRANTS)]
+    role = await connection.fetchval("SELECT current_user::text")
+    return RoleReport(role=role, writable=bool(grants), grants=grants, problems=problems)
