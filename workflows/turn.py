@@ -189,7 +189,7 @@ _LAST_MOMENT = timedelta(seconds=1)
 async def start_turn(turn: TurnRef) -> None:
     """Start a turn's workflow as a child that outlives its parent; nothing if it was started."""
     try:
-        await workflow.start_child_workflow(
+        _child = await workflow.start_child_workflow(
             ConversationTurn.run,
             turn,
             id=turn.workflow_id,

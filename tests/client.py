@@ -1,0 +1,355 @@
+"""The reference client: folds a room's frames by the rule of docs/protocol.md §4.
+
+`fold` is pure and knows only frames; `RoomClient` adds a socket, rejoins where the rule says so, and
+refetches what a ``done`` event contradicts. Tests compare its state with a fresh REST fetch.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+TERMINAL = {"completed", "failed", "cancelled"}
+
+
+@dataclass
+class Text:
+    epoch: int = 0
+    text: str = ""
+
+
+@dataclass
+class Folded:
+    """State of one project."""
+
+    seq: int = 0
+    conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    texts: dict[str, Text] = field(default_factory=dict)
+    turns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    executions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mismatches: list[str] = field(default_factory=list)
+
+    def durable(self, kind: str, data: dict[str, Any]) -> bool:
+        """Fold a durable event; False asks for a rejoin."""
+        if data["seq"] <= self.seq:
+            return True
+        if data["seq"] != self.seq + 1:
+            return False
+        self.seq = data["seq"]
+        match kind:
+            case "conversation_created" | "conversation_updated":
+                self.conversations[data["conversation"]["id"]] = data["conversation"]
+            case "conversation_deleted":
+                self.conversations.pop(data["conversation"]["id"], None)
+            case "message_created":
+                self.messages[data["message"]["id"]] = data["message"]
+            case "turn_status":
+                self.turns[data["turn_id"]] = data
+            case "assistant_response":
+                self._done(data)
+            case "tool_call":
+                self._called(data)
+            case "tool_result":
+                row = self.executions.setdefault(data["tool_execution_id"], {})
+                row.update(
+                    status=data["status"], attempt=data["attempt"], result=data["result"],
+                    error=data["error"], execution_time_ms=data["execution_time_ms"],
+                    tool_name=data["tool_name"],
+                )  # fmt: skip
+        return True
+
+    def _message(self, data: dict[str, Any]) -> dict[str, Any]:
+        return self.messages.setdefault(
+            data["message_id"],
+            {
+                "id": data["message_id"], "conversation_id": data["conversation_id"],
+                "turn_id": data["turn_id"], "role": "assistant", "status": "streaming",
+            },
+        )  # fmt: skip
+
+    def _done(self, data: dict[str, Any]) -> None:
+        message = self._message(data)
+        message["status"] = data["status"]
+        message["epoch"] = data["epoch"]
+        held = self.texts.setdefault(data["message_id"], Text(data["epoch"]))
+        digest = hashlib.sha256(held.text.encode()).hexdigest()
+        if digest != data["sha256"] or held.epoch != data["epoch"]:
+            self.mismatches.append(data["message_id"])
+
+    def _called(self, data: dict[str, Any]) -> None:
+        self._message(data)
+        for call in data["tool_calls"]:
+            self.executions[call["tool_execution_id"]] = {
+                "tool_call_id": call["id"], "tool_name": call["function"]["name"],
+                "message_id": data["message_id"], "status": "pending", "attempt": 0,
+                "result": None, "error": None, "execution_time_ms": None,
+            }  # fmt: skip
+
+    def delta(self, data: dict[str, Any]) -> bool:
+        """Fold a delta; False asks for a rejoin."""
+        message = self._message(data)
+        if message["status"] != "streaming":
+            return True
+        held = self.texts.setdefault(data["message_id"], Text())
+        if data["epoch"] < held.epoch:
+            return True
+        if data["epoch"] > held.epoch:
+            held.epoch, held.text = data["epoch"], ""
+        if data["offset"] > len(held.text):
+            return False
+        held.text = held.text[: data["offset"]] + data["content"]
+        return True
+
+    def snapshot(self, live: list[dict[str, Any]]) -> None:
+        for entry in live:
+            self.turns.setdefault(entry["turn_id"], {}).update(
+                turn_id=entry["turn_id"], status=entry["status"],
+                conversation_id=entry["conversation_id"],
+            )  # fmt: skip
+            if entry["message_id"]:
+                self._message(entry)
+                self.texts[entry["message_id"]] = Text(entry["epoch"], entry["content"])
+
+
+class RoomClient:
+    """One browser, as far as the protocol is concerned."""
+
+    def __init__(self, http: httpx.AsyncClient, ws_url: str, project_id: str) -> None:
+        self.http = http
+        self.ws_url = ws_url
+        self.project_id = project_id
+        self.state = Folded()
+        self.frames: list[dict[str, Any]] = []
+        self.refetched = 0
+        self.rejoined = 0
+        self.close_code: int | None = None
+        self._socket: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+        self._ids = itertools.count(1)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def connect(self, *, after_seq: int | None = None, ws_url: str | None = None) -> None:
+        self.ws_url = ws_url or self.ws_url
+        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.http.cookies.items())}
+        origin = str(self.http.base_url).rstrip("/")
+        self._socket = await connect(
+            self.ws_url, origin=origin, additional_headers=headers, max_size=None,  # type: ignore[arg-type]
+            ping_interval=None, proxy=None,
+        )  # fmt: skip
+        self.close_code = None
+        self._reader = asyncio.create_task(self._read())
+        await self.join(after_seq)
+
+    async def join(self, after_seq: int | None = None) -> dict[str, Any]:
+        data: dict[str, Any] = {"project_id": self.project_id}
+        if after_seq is not None:
+            data["after_seq"] = after_seq
+        before = len(self.frames)
+        await self.send("join_project", data)
+        return await self.frame("project_joined", since=before)
+
+    async def resume(self, ws_url: str | None = None) -> None:
+        """Come back after a drop, on this edge or another."""
+        await self.connect(after_seq=self.state.seq, ws_url=ws_url)
+
+    async def drop(self) -> None:
+        """Lose the connection without a word."""
+        if self._socket is not None:
+            self._socket.transport.abort()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+        if self._reader is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    async def send(self, kind: str, data: dict[str, Any], *, frame_id: str | None = None) -> str:
+        assert self._socket is not None
+        frame_id = frame_id or f"f{next(self._ids)}"
+        await self._socket.send(
+            json.dumps({"type": kind, "data": data, "timestamp": 0, "id": frame_id})
+        )
+        return frame_id
+
+    async def raw(self, text: str | bytes) -> None:
+        assert self._socket is not None
+        await self._socket.send(text)
+
+    async def reply(self, frame_id: str, timeout: float = 10) -> dict[str, Any]:
+        return await self.until(
+            lambda: next(
+                (f for f in self.frames if f["data"].get("reply_to") == frame_id), None
+            ),
+            timeout,
+        )
+
+    async def ask(self, conversation_id: str, content: str, **more: Any) -> dict[str, Any]:
+        """Send a user message; its ack or error."""
+        data = {
+            "conversation_id": conversation_id, "project_id": self.project_id, "content": content,
+            "client_message_id": more.pop("client_message_id", None) or f"m{next(self._ids)}-{id(self)}",
+        } | more  # fmt: skip
+        return await self.reply(await self.send("user_message", data))
+
+    async def frame(self, kind: str, *, since: int = 0, timeout: float = 10) -> dict[str, Any]:
+        return await self.until(
+            lambda: next((f for f in self.frames[since:] if f["type"] == kind), None), timeout
+        )
+
+    async def turn(self, turn_id: str, status: str | None = None, timeout: float = 30) -> str:
+        """Wait until a turn is terminal, or has the given status."""
+
+        def reached() -> str | None:
+            now = self.state.turns.get(turn_id, {}).get("status")
+            return now if (now == status if status else now in TERMINAL) else None
+
+        return await self.until(reached, timeout)
+
+    async def until(self, condition: Callable[[], Any], timeout: float = 10) -> Any:
+        async with asyncio.timeout(timeout), self._changed:
+            while True:
+                if found := condition():
+                    return found
+                await self._changed.wait()
+
+    async def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            async for text in self._socket:
+                await self._take(json.loads(text))
+        except ConnectionClosed:
+            pass
+        self.close_code = self._socket.close_code
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _take(self, frame: dict[str, Any]) -> None:
+        kind, data = frame["type"], frame["data"]
+        if data.get("project_id", self.project_id) == self.project_id:
+            if kind == "project_joined":
+                await self._joined(data)
+            elif "seq" in data:
+                if not self.state.durable(kind, data):
+                    await self._rejoin()
+                while self.state.mismatches:
+                    await self._refetch(self.state.mismatches.pop())
+            elif kind == "assistant_response" and not self.state.delta(data):
+                await self._rejoin()
+        async with self._changed:
+            self.frames.append(frame)
+            self._changed.notify_all()
+
+    async def _joined(self, data: dict[str, Any]) -> None:
+        if not data["recovered"]:
+            await self._fetch()
+        self.state.snapshot(data["live"])
+
+    async def _rejoin(self) -> None:
+        self.rejoined += 1
+        await self.send(
+            "join_project", {"project_id": self.project_id, "after_seq": self.state.seq}
+        )
+
+    async def _refetch(self, message_id: str) -> None:
+        self.refetched += 1
+        fresh = await fetch(self.http, self.project_id)
+        self.state.texts[message_id] = Text(
+            fresh.messages[message_id]["epoch"], fresh.messages[message_id]["content"]
+        )
+
+    async def _fetch(self) -> None:
+        self.state = await fetch(self.http, self.project_id)
+
+
+async def fetch(http: httpx.AsyncClient, project_id: str) -> Folded:
+    """The project as REST shows it now; `seq` is the least number that any answer reflects."""
+    state = Folded()
+    listed = await items(http, f"/api/projects/{project_id}/conversations")
+    head = (await http.get(f"/api/projects/{project_id}/events?limit=1")).json()["seq"]
+    seqs = [head]
+    for conversation in listed:
+        state.conversations[conversation["id"]] = conversation
+        if conversation["live"]:
+            live = conversation["live"]
+            state.turns[live["turn_id"]] = live
+        before = ""
+        while True:
+            answer = await http.get(
+                f"/api/conversations/{conversation['id']}/messages?limit=200{before}"
+            )
+            page = answer.json()
+            seqs.append(page["seq"])
+            for message in page["items"]:
+                state.messages[message["id"]] = message
+                if message["role"] == "assistant":
+                    state.texts[message["id"]] = Text(message["epoch"], message["content"])
+                for execution in message["tool_executions"]:
+                    state.executions[execution["id"]] = execution
+            if not page["next_cursor"]:
+                break
+            before = f"&before={page['next_cursor']}"
+    state.seq = min(seqs)
+    return state
+
+
+async def items(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        answer = (await http.get(f"{path}?limit=200{cursor}")).json()
+        found += answer["items"]
+        if not answer["next_cursor"]:
+            return found
+        cursor = f"&cursor={answer['next_cursor']}"
+
+
+def essence(state: Folded) -> dict[str, Any]:
+    """What two views of a project must agree on."""
+    return {
+        "conversations": {
+            c["id"]: c["title"] for c in state.conversations.values()
+        },
+        "messages": {
+            m["id"]: (
+                m["role"], m["turn_id"], m["status"],
+                state.texts[m["id"]].text if m["role"] == "assistant" else m["content"],
+            )
+            for m in state.messages.values()
+        },
+        "executions": {
+            key: (row["tool_name"], row["status"], row["attempt"], row["result"], row["error"],
+                  row["execution_time_ms"])
+            for key, row in state.executions.items()
+        },
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def joined(
+    http: httpx.AsyncClient, ws_url: str, project_id: str
+) -> AsyncIterator[RoomClient]:
+    client = RoomClient(http, ws_url, project_id)
+    await client.connect()
+    try:
+        yield client
+    finally:
+        await client.drop()

@@ -1,0 +1,223 @@
+"""An OpenAI-compatible server over real HTTP, scripted by markers in the user's message.
+
+Text is numbered tokens ``‹e2.0001›``: the number after ``e`` is the generation attempt, so any
+missing, doubled or mixed character shows in a scan. Markers (``#name:arg:arg``), joined by spaces:
+
+``#text:N[:per_second]`` answer with N tokens · ``#say:words_with_underscores`` ·
+``#cut:K`` break the connection after K tokens, once · ``#429:N[:retry_after]`` · ``#500:N`` ·
+``#status:CODE`` always · ``#hang`` accept and say nothing, once · ``#nodone`` · ``#error200`` once ·
+``#emoji`` · ``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once ·
+``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) · ``#loop:NAME:JSON`` for ever.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from embedded.ports import free_port
+
+MARKER = re.compile(r"#(\w+)((?::[^\s:{\[]+|:[{\[].*?[}\]](?=\s|$))*)")
+
+
+@dataclass
+class Call:
+    """One request, as the outside counted it."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+    at: float
+    generation: int
+    sent: int = 0
+    finished: bool = False
+    disconnected: bool = False
+
+    @property
+    def user_text(self) -> str:
+        return last_user(self.body["messages"])
+
+
+def last_user(messages: list[dict[str, Any]]) -> str:
+    return next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+
+
+def token(generation: int, number: int) -> str:
+    return f"‹e{generation}.{number:04}›"
+
+
+def expected(generation: int, count: int) -> str:
+    return "".join(token(generation, n) for n in range(1, count + 1))
+
+
+@dataclass
+class ModelServer:
+    port: int = field(default_factory=free_port)
+    calls: list[Call] = field(default_factory=list)
+    _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def calls_for(self, text: str) -> list[Call]:
+        return [call for call in self.calls if text in call.user_text]
+
+    async def complete(self, request: Request) -> Response:
+        body = await request.json()
+        text = last_user(body["messages"])
+        since = [m for m in body["messages"] if m["role"] != "system"]
+        # Results after the last question tell the step.
+        step = 0
+        for message in reversed(since):
+            if message["role"] == "user":
+                break
+            step += message["role"] == "assistant"
+        self._seen[(text, step)] += 1
+        generation = self._seen[(text, step)]
+        call = Call(body, dict(request.headers), time.monotonic(), generation)
+        self.calls.append(call)
+        marks = [(m.group(1), _args(m.group(2))) for m in MARKER.finditer(text)]
+        names = {name: args for name, args in marks}
+        if (refusal := self._refusal(names, generation)) is not None:
+            return refusal
+        tools = [args for name, args in marks if name == "loop" or (name == "tool" and step == 0)]
+        return StreamingResponse(
+            self._stream(call, names, tools), media_type="text/event-stream"
+        )
+
+    def _refusal(self, names: dict[str, list[str]], generation: int) -> Response | None:
+        if "429" in names and generation <= int(names["429"][0]):
+            after = names["429"][1:2]
+            return _error(429, "slow down", {"Retry-After": after[0]} if after else {})
+        if "500" in names and generation <= int(names["500"][0]):
+            return _error(500, "internal")
+        if "status" in names:
+            return _error(int(names["status"][0]), "Incorrect API key provided: sk-CANARY0123456789")
+        if "html" in names and generation == 1:
+            return Response("<html>bad gateway</html>", media_type="text/html")
+        return None
+
+    async def _stream(
+        self, call: Call, names: dict[str, list[str]], tools: list[list[str]]
+    ) -> AsyncIterator[bytes]:
+        try:
+            if "hang" in names and call.generation == 1:
+                await asyncio.sleep(3600)
+            if "error200" in names and call.generation == 1:
+                yield _data({"error": {"message": "overloaded", "type": "server_error"}})
+                return
+            yield _chunk({"role": "assistant", "content": ""})
+            async for part in self._parts(call, names, tools):
+                yield part
+            reason = "tool_calls" if tools else "length" if "length" in names else "stop"
+            yield _chunk({}, reason)
+            yield _data({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": call.sent,
+                                                  "total_tokens": 7 + call.sent}})  # fmt: skip
+            if "nodone" not in names:
+                yield b"data: [DONE]\n\n"
+            call.finished = True
+        except (asyncio.CancelledError, GeneratorExit):
+            call.disconnected = True
+            raise
+
+    async def _parts(
+        self, call: Call, names: dict[str, list[str]], tools: list[list[str]]
+    ) -> AsyncIterator[bytes]:
+        if tools:
+            for index, (name, arguments) in enumerate(tools):
+                for part in _tool_parts(index, name, arguments, call.generation):
+                    yield _chunk({"tool_calls": [part]})
+            return
+        if "say" in names:
+            for word in names["say"][0].split("_"):
+                yield _chunk({"content": word + " "})
+            return
+        if "emoji" in names:
+            for piece in ("a", "👩‍", "🚀", "né", "e\u0301 ", "🚀🚀", " end"):
+                yield _chunk({"content": piece})
+            return
+        if "split" in names:
+            for raw in ('"x\\ud83d"', '"\\ude80y"'):
+                yield b'data: {"choices":[{"index":0,"delta":{"content":' + raw.encode() + b"}}]}\n\n"
+            return
+        arguments = names.get("text", ["5"])
+        count, rate = int(arguments[0]), float(arguments[1]) if len(arguments) > 1 else 0.0
+        cut = int(names["cut"][0]) if "cut" in names and call.generation == 1 else None
+        started = time.monotonic()
+        for number in range(1, count + 1):
+            if cut is not None and number > cut:
+                raise ConnectionError("cut")
+            if rate:
+                await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
+            call.sent = number
+            yield _chunk({"content": token(call.generation, number)})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ModelServer"]:
+        app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
+        config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="critical",
+                                lifespan="off", timeout_graceful_shutdown=1)  # fmt: skip
+        server = uvicorn.Server(config)
+        server.capture_signals = _no_signals  # type: ignore[method-assign]
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        try:
+            yield self
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
+
+
+def _no_signals() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _args(text: str) -> list[str]:
+    """Arguments of a marker; the one that begins with a bracket is JSON and holds colons."""
+    found: list[str] = []
+    while text.startswith(":"):
+        text = text[1:]
+        if text[:1] in "{[":
+            return [*found, text]
+        head, colon, rest = text.partition(":")
+        found.append(head)
+        text = colon + rest
+    return found
+
+
+def _tool_parts(index: int, name: str, arguments: str, generation: int) -> list[dict[str, Any]]:
+    middle = len(arguments) // 2
+    return [
+        {"index": index, "id": f"call_{generation}_{index}", "type": "function",
+         "function": {"name": name, "arguments": ""}},
+        {"index": index, "function": {"arguments": arguments[:middle]}},
+        {"index": index, "function": {"arguments": arguments[middle:]}},
+    ]  # fmt: skip
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return _data({"id": "c", "object": "chat.completion.chunk", "model": "stub", "choices": [choice]})
+
+
+def _data(value: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    body = {"error": {"message": message, "type": "error", "code": None}}
+    return JSONResponse(body, status_code=status, headers=headers or {})
