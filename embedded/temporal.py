@@ -24,6 +24,8 @@ DYNAMIC_CONFIG = {
     # History queues read 20 times a second by default: after 20 quick tasks every hop would
     # wait 45 ms.
     "history.transferProcessorMaxPollRPS": "5000",
+    # Timers shorter than this fire this late: a retry after 50 ms would take 1 s by default.
+    "history.timerProcessorMaxTimeShift": '"100ms"',
     # One partition: a single process gains nothing from more, and fairness is per partition.
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
