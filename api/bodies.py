@@ -78,7 +78,7 @@ Cursor = Annotated[str | None, Query(max_length=1024)]
 
 def cursor_of(*place: Any) -> str:
     """An opaque cursor that stands for the last row of a page."""
-    return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps(place, default=str)).decode().rstrip("=")
 
 
 def place_of(cursor: str | None, *kinds: type[Any]) -> tuple[Any, ...] | None:

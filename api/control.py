@@ -45,4 +45,5 @@ async def user(publisher: PostgresPublisher, user_id: UUID) -> None:
 
 
 async def _send(publisher: PostgresPublisher, notice: dict[str, object]) -> None:
-    await publisher.publish(CONTROL_CHANNEL, orjson.dumps(notice))
+    # `default`: the database driver's ids are a subclass that orjson does not know.
+    await publisher.publish(CONTROL_CHANNEL, orjson.dumps(notice, default=str))
