@@ -30,6 +30,7 @@ from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import PostgresPublisher, Signer
 from store.database import Database
+from store.datasource.check import own_identity
 from store.datasource.pools import Pools
 from store.runs import TurnRuns
 from store.secrets import KeyRing
@@ -77,7 +78,9 @@ async def compose(
     stack.push_async_callback(database.close)
     publisher = PostgresPublisher(url, Signer(keys))
     stack.push_async_callback(publisher.close)
-    pools = Pools(settings)
+    pools = Pools(
+        settings.private_hosts, settings.data_dir, lambda: own_identity(settings.listen_url)
+    )
     stack.push_async_callback(pools.close)
     registry = Registry([*default_tools(pools), *extra_tools])
     client = await _connected(settings)
