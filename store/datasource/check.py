@@ -14,7 +14,7 @@ import asyncpg
 
 from store.datasource.config import PostgresqlConfig, SqliteConfig, check_secret, parse_config
 from store.datasource.postgresql import connect, unreachable
-from store.datasource.role import Identity, RoleReport, inspect_role
+from store.datasource.role import Identity, RoleReport, identity, inspect_role
 from store.datasource.sqlite import open_file
 
 CHECK_WITHIN = timedelta(seconds=15)
@@ -27,12 +27,31 @@ class Surroundings:
     Attributes:
         private_hosts: `Settings.private_hosts`.
         project_folder: Where the project's files are.
-        own: Our own database, from `role.own_identity`.
+        own: Our own database, from `own_identity`.
     """
 
     private_hosts: Sequence[str]
     project_folder: Path
     own: Identity | None = None
+
+
+async def own_identity(dsn: str) -> Identity | None:
+    """Which database the application itself uses; None if it cannot be asked now.
+
+    Args:
+        dsn: `Settings.database_url`.
+    """
+    if not dsn:
+        return None
+    dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None
+    try:
+        return await identity(connection)
+    finally:
+        await connection.close(timeout=5)
 
 
 async def check_datasource(

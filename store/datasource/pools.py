@@ -8,11 +8,12 @@ discarded, also when its task was cancelled: the query is cancelled at the serve
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,9 +22,8 @@ import asyncpg
 from store.datasource.config import PostgresqlConfig, Source, parse_config
 from store.datasource.errors import InvalidConfig, PoolBusy, Unreachable
 from store.datasource.postgresql import connect, unreachable
-from store.datasource.role import Identity, inspect_powers, own_identity
+from store.datasource.role import Identity, inspect_powers
 from store.errors import Refusal
-from store.settings import Settings
 
 PER_DATASOURCE = 4
 PER_TENANT = 8
@@ -52,23 +52,27 @@ class Pools:
     """All pools of one process.
 
     Args:
-        settings: Of this process. Which database is our own is asked once, at first use; while
-            that fails, it is still recognised by its tables.
+        private_hosts: `Settings.private_hosts`.
+        data_dir: `Settings.data_dir`; projects' files are in it.
+        own: Tells which database is ours, see `check.own_identity`; asked once, at first use.
+            Without it, or while it fails, our database is still recognised by its tables.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        private_hosts: Sequence[str],
+        data_dir: Path,
+        own: Callable[[], Awaitable[Identity | None]] | None = None,
         *,
         per_datasource: int = PER_DATASOURCE,
         per_tenant: int = PER_TENANT,
         idle: timedelta = IDLE,
         slot_within: timedelta = SLOT_WITHIN,
     ) -> None:
-        self.data_dir = settings.data_dir
-        self._private_hosts = tuple(settings.private_hosts)
-        self._own_url = settings.database_url.get_secret_value()
-        self._own: Identity | None = None
+        self.data_dir = data_dir
+        self._private_hosts = tuple(private_hosts)
+        self._own = own
+        self._own_identity: Identity | None = None
         self._per_datasource = per_datasource
         self._per_tenant = per_tenant
         self._idle = idle.total_seconds()
@@ -180,10 +184,10 @@ class Pools:
     async def _check_role(self, pool: _Pool, connection: asyncpg.Connection) -> None:
         if time.monotonic() - pool.role_checked < ROLE_HOLDS.total_seconds():
             return
-        if self._own is None:
-            self._own = await own_identity(self._own_url)
+        if self._own is not None and self._own_identity is None:
+            self._own_identity = await self._own()
         try:
-            for problem in await inspect_powers(connection, self._own):
+            for problem in await inspect_powers(connection, self._own_identity):
                 raise problem
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise unreachable(error) from None

@@ -146,25 +146,6 @@ async def identity(connection: asyncpg.Connection) -> Identity | None:
     return None if row is None else Identity(row["system_identifier"], row["database"])
 
 
-async def own_identity(dsn: str) -> Identity | None:
-    """Which database the application itself uses; None if it cannot be asked now.
-
-    Args:
-        dsn: `Settings.database_url`.
-    """
-    if not dsn:
-        return None
-    dsn = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
-    try:
-        connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return None
-    try:
-        return await identity(connection)
-    finally:
-        await connection.close(timeout=5)
-
-
 async def inspect_powers(
     connection: asyncpg.Connection, own: Identity | None
 ) -> list[RoleTooPowerful | OwnDatabase]:
