@@ -12,6 +12,7 @@ import orjson
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
+from api.passwords import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
 from store.errors import Invalid
 
 MAX_NAME_CHARS = 255
@@ -71,6 +72,10 @@ def _email(value: str) -> str:
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(storable)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_one_line)]
 Email = Annotated[str, Field(min_length=3, max_length=MAX_EMAIL_CHARS), AfterValidator(_email)]
+# An address as somebody typed it: one that cannot exist is answered like one that does not.
+Address = Annotated[str, Field(max_length=320), AfterValidator(storable)]
+Password = Annotated[str, Field(max_length=MAX_PASSWORD_CHARS), AfterValidator(storable)]
+NewPassword = Annotated[Password, Field(min_length=MIN_PASSWORD_CHARS)]
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str | None, Query(max_length=1024)]

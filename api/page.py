@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -32,6 +33,8 @@ def mount(app: FastAPI, folder: Path) -> None:
 
     def document(request: Request) -> Response:
         name = request.path_params["path"]
+        if name.startswith(("api/", "ws/")):
+            raise HTTPException(404)
         file = (folder / name).resolve() if name else index
         if name and file.is_relative_to(folder.resolve()) and file.is_file():
             return FileResponse(file)

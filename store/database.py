@@ -16,6 +16,8 @@ import orjson
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from store.wire import encode
+
 # Every statement of the application's own is short; one that is not is a fault to be cut.
 STATEMENT_TIMEOUT_MS = 15_000
 # A refusal that comes quickly is better than a queue nobody sees.
@@ -26,8 +28,8 @@ _SET_TENANT = text("SELECT set_config('app.tenant_id', :tenant_id, true)")
 
 
 def dumps(value: Any) -> str:
-    """JSON text as stored and sent; UUIDs and times in their ISO forms."""
-    return orjson.dumps(value).decode()
+    """JSON text of a column."""
+    return encode(value).decode()
 
 
 async def clock(session: AsyncSession) -> datetime:

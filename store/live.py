@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-import orjson
+from store.wire import encode
 
 # A delta frame must fit one notice (store.bus.MAX_BODY_BYTES). 1,200 code points take at most
 # 7,200 bytes as JSON (a control character takes six), beside about 400 bytes of envelope.
@@ -13,8 +13,8 @@ MAX_DELTA_CHARS = 1_200
 
 
 def frame(kind: str, data: dict[str, Any]) -> bytes:
-    """An envelope as sockets get it; orjson renders UUIDs."""
-    return orjson.dumps({"type": kind, "data": data, "timestamp": int(time.time() * 1000)})
+    """An envelope as sockets get it; UUIDs become text."""
+    return encode({"type": kind, "data": data, "timestamp": int(time.time() * 1000)})
 
 
 def delta_frames(

@@ -33,7 +33,8 @@ async def get(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> Us
     Raises:
         NotFound: There is none.
     """
-    row = await session.get(User, user_id, with_for_update=lock or None, populate_existing=lock)
+    how = {"key_share": True} if lock else None
+    row = await session.get(User, user_id, with_for_update=how, populate_existing=lock)
     if row is None:
         raise NotFound
     return row

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import BindParameter, Text, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store.bus import room_channel
 from store.tables import Room, RoomEvent
+from store.wire import encode
 from workflows.events import RoomEvent as Event
 
 # A client that missed more than this is better served by a snapshot (docs/protocol.md §4).
@@ -50,7 +50,7 @@ class StoredEvent:
 
     def frame(self) -> bytes:
         """The envelope, serialised once for every socket."""
-        return orjson.dumps({"type": self.type, "data": self.data, "timestamp": self.at})
+        return encode({"type": self.type, "data": self.data, "timestamp": self.at})
 
 
 async def append(session: AsyncSession, project_id: UUID, events: Sequence[Event]) -> int:
@@ -62,7 +62,7 @@ async def append(session: AsyncSession, project_id: UUID, events: Sequence[Event
     Raises:
         LookupError: The project has no room (it was deleted).
     """
-    rows = orjson.dumps([{"type": event.type, "data": asdict(event)} for event in events])
+    rows = encode([{"type": event.type, "data": asdict(event)} for event in events])
     head = await session.scalar(
         _APPEND,
         {

@@ -196,9 +196,7 @@ class RoomClient:
 
     async def reply(self, frame_id: str, timeout: float = 10) -> dict[str, Any]:
         return await self.until(
-            lambda: next(
-                (f for f in self.frames if f["data"].get("reply_to") == frame_id), None
-            ),
+            lambda: next((f for f in self.frames if f["data"].get("reply_to") == frame_id), None),
             timeout,
         )
 

@@ -92,9 +92,7 @@ class ModelServer:
         if (refusal := self._refusal(names, generation)) is not None:
             return refusal
         tools = [args for name, args in marks if name == "loop" or (name == "tool" and step == 0)]
-        return StreamingResponse(
-            self._stream(call, names, tools), media_type="text/event-stream"
-        )
+        return StreamingResponse(self._stream(call, names, tools), media_type="text/event-stream")
 
     def _refusal(self, names: dict[str, list[str]], generation: int) -> Response | None:
         if "429" in names and generation <= int(names["429"][0]):
@@ -103,7 +101,9 @@ class ModelServer:
         if "500" in names and generation <= int(names["500"][0]):
             return _error(500, "internal")
         if "status" in names:
-            return _error(int(names["status"][0]), "Incorrect API key provided: sk-CANARY0123456789")
+            return _error(
+                int(names["status"][0]), "Incorrect API key provided: sk-CANARY0123456789"
+            )
         if "html" in names and generation == 1:
             return Response("<html>bad gateway</html>", media_type="text/html")
         return None
@@ -149,7 +149,9 @@ class ModelServer:
             return
         if "split" in names:
             for raw in ('"x\\ud83d"', '"\\ude80y"'):
-                yield b'data: {"choices":[{"index":0,"delta":{"content":' + raw.encode() + b"}}]}\n\n"
+                yield (
+                    b'data: {"choices":[{"index":0,"delta":{"content":' + raw.encode() + b"}}]}\n\n"
+                )
             return
         arguments = names.get("text", ["5"])
         count, rate = int(arguments[0]), float(arguments[1]) if len(arguments) > 1 else 0.0
@@ -211,7 +213,9 @@ def _tool_parts(index: int, name: str, arguments: str, generation: int) -> list[
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return _data({"id": "c", "object": "chat.completion.chunk", "model": "stub", "choices": [choice]})
+    return _data(
+        {"id": "c", "object": "chat.completion.chunk", "model": "stub", "choices": [choice]}
+    )
 
 
 def _data(value: dict[str, Any]) -> bytes:

@@ -1,0 +1,233 @@
+"""The whole system in real processes, as the tests use it: any number of edges and workers."""
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from embedded import postgres, temporal
+from embedded.ports import free_port
+from embedded.postgres import Postgres
+from embedded.processes import Child, Command
+from embedded.readiness import http_get, until_ready
+from embedded.temporal import Temporal
+from tests.client import RoomClient, joined
+from tests.model_server import ModelServer
+
+ADMIN_EMAIL, ADMIN_PASSWORD = "root@installation.test", "installation-password"  # noqa: S105
+PASSWORD = "correct horse battery"
+CANARY_KEY = "sk-CANARY-installation-0123456789"
+START_WITHIN = timedelta(seconds=60)
+
+
+@dataclass
+class Edge:
+    port: int
+    child: Child
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/chat"
+
+
+@dataclass
+class Team:
+    """A tenant with a project and two members, made for one test."""
+
+    system: "System"
+    domain: str
+    tenant_id: str
+    admin: httpx.AsyncClient
+    ada: httpx.AsyncClient
+    grace: httpx.AsyncClient
+    project_id: str
+    people: dict[str, str] = field(default_factory=dict)
+
+    async def conversation(self, title: str = "A conversation") -> str:
+        answer = await self.ada.post(
+            f"/api/projects/{self.project_id}/conversations", json={"title": title}
+        )
+        return str(checked(answer)["id"])
+
+    @asynccontextmanager
+    async def room(self, who: str = "ada", edge: int = 0) -> AsyncIterator[RoomClient]:
+        async with joined(
+            getattr(self, who), self.system.edges[edge].ws, self.project_id
+        ) as client:
+            yield client
+
+    async def datasource(self, name: str = "shop", **config: Any) -> str:
+        answer = await self.ada.post(
+            f"/api/projects/{self.project_id}/datasources", json={"name": name, **config}
+        )
+        return str(checked(answer)["id"])
+
+
+def checked(answer: httpx.Response) -> Any:
+    assert answer.is_success, f"{answer.request.method} {answer.url}: {answer.text}"
+    return answer.json() if answer.content else None
+
+
+class System:
+    """Servers, edges, workers and the model server of one test session."""
+
+    def __init__(
+        self, stack: AsyncExitStack, pg: Postgres, tp: Temporal, model: ModelServer, folder: Path
+    ) -> None:
+        self.postgres = pg
+        self.temporal = tp
+        self.model = model
+        self.folder = folder
+        self.edges: list[Edge] = []
+        self.workers: list[Child] = []
+        self.logs: list[str] = []
+        self._stack = stack
+
+    def environment(self, **more: str) -> dict[str, str]:
+        ours = {
+            "EVERTURN_DATABASE_URL": sqlalchemy_url(self.postgres.app_dsn),
+            "EVERTURN_MIGRATIONS_DATABASE_URL": sqlalchemy_url(self.postgres.owner_dsn),
+            "EVERTURN_SECRET_KEYS": "c2VjcmV0LWtleS1mb3ItdGVzdHMtMDEyMzQ1Njc4OS0=",
+            "EVERTURN_TEMPORAL_ADDRESS": self.temporal.address,
+            "EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL,
+            "EVERTURN_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            "EVERTURN_PRIVATE_HOSTS": "127.0.0.1,localhost,::1",
+            "EVERTURN_DATA_DIR": str(self.folder / "data"),
+            "OPENAI_API_KEY": CANARY_KEY,
+            "OPENAI_BASE_URL": self.model.url,
+            "OPENAI_MODEL": "stub",
+            "PYTHONWARNINGS": "default",
+        }
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("EVERTURN_", "OPENAI_"))}
+        return clean | ours | more
+
+    def _start(self, name: str, argv: list[str], env: dict[str, str], grace: float = 15) -> Child:
+        command = Command(
+            name=name, argv=[sys.executable, *argv], env=env, grace=timedelta(seconds=grace)
+        )
+        return Child(command, lambda line: self.logs.append(f"{name} {line}"))
+
+    async def start_edge(self, port: int | None = None, **env: str) -> Edge:
+        port = port or free_port()
+        child = self._start(
+            f"edge{len(self.edges)}",
+            ["-m", "api"],
+            self.environment(EVERTURN_PORT=str(port), **env),
+        )
+
+        async def live() -> bool:
+            return (await http_get(port, "/api/health/live"))[0] == 200
+
+        await until_ready(child, live, within=START_WITHIN)
+        self._stack.push_async_callback(child.stop)
+        return Edge(port, child)
+
+    async def start_worker(self, *arguments: str, module: str = "worker", **env: str) -> Child:
+        child = self._start("worker", ["-m", module, *arguments], self.environment(**env))
+        heard = len(self.logs)
+
+        async def ready() -> bool:
+            return any("worker_ready" in line for line in self.logs[heard:])
+
+        await until_ready(child, ready, within=START_WITHIN)
+        self._stack.push_async_callback(child.stop)
+        return child
+
+    async def migrate(self) -> None:
+        child = self._start("migrations", ["-m", "migrations", "upgrade"], self.environment())
+        await child.require_end()
+
+    async def kill(self, child: Child) -> None:
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+
+    async def restart_edge(self, index: int) -> None:
+        old = self.edges[index]
+        await self.kill(old.child)
+        self.edges[index] = await self.start_edge(old.port)
+
+    async def restart_worker(self, index: int = 0) -> None:
+        if self.workers[index].alive:
+            await self.kill(self.workers[index])
+        self.workers[index] = await self.start_worker()
+
+    async def sign_in(
+        self, email: str, password: str = PASSWORD, edge: int = 0
+    ) -> httpx.AsyncClient:
+        http = httpx.AsyncClient(base_url=self.edges[edge].url, timeout=30)
+        self._stack.push_async_callback(http.aclose)
+        checked(await http.post("/api/auth/login", json={"email": email, "password": password}))
+        return http
+
+    async def team(self, **limits: int) -> Team:
+        """A new tenant with an admin, an owner (ada) and an editor (grace) of one project."""
+        domain = f"t{uuid.uuid4().hex[:10]}.test"
+        root = await self.sign_in(ADMIN_EMAIL, ADMIN_PASSWORD)
+        tenant = checked(
+            await root.post(
+                "/api/admin/tenants",
+                json={
+                    "name": domain, "slug": domain.split(".")[0], "domains": [domain],
+                    "admin": {"email": f"admin@{domain}", "name": "Admin", "password": PASSWORD},
+                },
+            )
+        )  # fmt: skip
+        admin = await self.sign_in(f"admin@{domain}")
+        limits = {"messages_per_minute": 100_000} | limits
+        checked(await admin.patch("/api/admin/tenant", json={"limits": limits}))
+        people = {}
+        for name in ("ada", "grace"):
+            user = checked(
+                await admin.post(
+                    "/api/admin/users",
+                    json={"email": f"{name}@{domain}", "name": name.title(), "role": "member",
+                          "password": PASSWORD},
+                )
+            )  # fmt: skip
+            people[name] = user["id"]
+        ada, grace = [await self.sign_in(f"{name}@{domain}") for name in ("ada", "grace")]
+        project = checked(await ada.post("/api/projects", json={"name": "Shop"}))
+        checked(
+            await ada.put(
+                f"/api/projects/{project['id']}/members/{people['grace']}", json={"role": "editor"}
+            )
+        )
+        return Team(self, domain, tenant["id"], admin, ada, grace, project["id"], people)
+
+    async def until(self, condition: Any, timeout: float = 30) -> Any:
+        """Poll an async condition until it gives something true."""
+        async with asyncio.timeout(timeout):
+            while not (found := await condition()):
+                await asyncio.sleep(0.05)
+            return found
+
+
+def sqlalchemy_url(dsn: str) -> str:
+    return dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
+
+
+@asynccontextmanager
+async def running(folder: Path, *, edges: int = 2, workers: int = 1) -> AsyncIterator[System]:
+    """Everything, for as long as the block runs."""
+    async with AsyncExitStack() as stack:
+        pg = await stack.enter_async_context(postgres.running(folder / "pg"))
+        tp = await stack.enter_async_context(temporal.running(folder / "temporal.db"))
+        model = await stack.enter_async_context(ModelServer().running())
+        system = System(stack, pg, tp, model, folder)
+        await system.migrate()
+        system.edges = [await system.start_edge() for _ in range(edges)]
+        system.workers = [await system.start_worker() for _ in range(workers)]
+        yield system

@@ -1,0 +1,68 @@
+"""A real PostgreSQL with a shop in it, and callers of the tools."""
+
+import asyncpg
+import pytest
+
+from activities.tools.registry import Registry, default_tools
+from activities.tools.sql import postgresql
+from embedded.postgres import running
+from store.datasource.pools import Pools
+from tests.tools.world import SHOP, Caller, Shop, sink
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory):
+    async with running(tmp_path_factory.mktemp("tools-postgres")) as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="session")
+async def shop(server):
+    first = await asyncpg.connect(server.superuser_dsn)
+    try:
+        for role in ("reader", "writer"):
+            await first.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}-password'")
+        await first.execute("CREATE DATABASE shop")
+    finally:
+        await first.close()
+    admin = await asyncpg.connect(server.dsn(database="shop"))
+    try:
+        await admin.execute(SHOP)
+        async with sink() as counting:
+            yield Shop(server.port, admin, counting)
+    finally:
+        await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def pools(tmp_path_factory):
+    made = Pools(LOOPBACK, tmp_path_factory.mktemp("data"))
+    yield made
+    await made.close()
+
+
+@pytest.fixture(scope="session")
+def registry(pools):
+    return Registry(default_tools(pools))
+
+
+@pytest.fixture(scope="session")
+def reader(registry, shop):
+    return Caller(registry, [shop.source("reader")])
+
+
+@pytest.fixture(scope="session")
+def writer(registry, shop):
+    return Caller(registry, [shop.source("writer")])
+
+
+@pytest.fixture
+def writable_transaction(monkeypatch):
+    """Takes the last layer away, so that the parser's is seen to hold alone."""
+    monkeypatch.setattr(
+        postgresql, "_BEGIN", postgresql._BEGIN.replace("READ ONLY", "READ WRITE")
+    )
+
+
