@@ -15,11 +15,16 @@ export interface Person {
   name: string
 }
 
+/** A call as the model made it, kept with its message. */
 export interface ToolCall {
   id: string
-  tool_execution_id: string
   type: 'function'
   function: { name: string; arguments: string }
+}
+
+/** A call as the room hears of it. */
+export interface AnnouncedCall extends ToolCall {
+  tool_execution_id: string
   effect: string
   requires_approval: boolean
   queue?: string
@@ -232,7 +237,7 @@ export interface ToolCallData extends Durable {
   conversation_id: string
   turn_id: string
   message_id: string
-  tool_calls: ToolCall[]
+  tool_calls: AnnouncedCall[]
 }
 
 export interface ToolResultData extends Durable {

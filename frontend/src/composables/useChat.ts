@@ -3,7 +3,7 @@ import type { ComputedRef, WritableComputedRef } from 'vue'
 import { computed, onScopeDispose, ref, watch } from 'vue'
 import { useRoute, useRouter } from 'vue-router'
 
-import type { Project } from '@/api/events'
+import type { Person, Project } from '@/api/events'
 import { useChatStore } from '@/stores/chat'
 import { useConnectionStore } from '@/stores/connection'
 import { useNoticesStore } from '@/stores/notices'
@@ -26,6 +26,8 @@ export interface UseChatReturn {
   readOnly: ComputedRef<boolean>
   /** What is written and not sent, kept per conversation. */
   draft: WritableComputedRef<string>
+  /** The others who have this room open. */
+  present: ComputedRef<Person[]>
   /** Names of others who are writing here. */
   typists: ComputedRef<string[]>
   /** What stands in place of the messages; null when they are there. */
@@ -61,13 +63,15 @@ export function useChat(): UseChatReturn {
 
   const now = ref(Date.now())
   useIntervalFn(() => (now.value = Date.now()), 1_000)
+  const present = computed(
+    () => chat.room?.presence.filter(({ id }) => id !== session.user?.id) ?? [],
+  )
   const typists = computed(() =>
     [...chat.typists]
-      .filter(([id, typing]) => {
-        const here = typing.conversationId === chat.conversationId && typing.until > now.value
-        return here && id !== session.user?.id
-      })
-      .flatMap(([id]) => chat.room?.presence.find((person) => person.id === id)?.name ?? []),
+      .filter(
+        ([, typing]) => typing.conversationId === chat.conversationId && typing.until > now.value,
+      )
+      .flatMap(([id]) => present.value.find((person) => person.id === id)?.name ?? []),
   )
 
   const placeholder = computed<Placeholder | null>(() => {
@@ -145,7 +149,7 @@ export function useChat(): UseChatReturn {
     }
   }
 
-  return { chat, connection, project, readOnly, draft, typists, placeholder, send }
+  return { chat, connection, project, readOnly, draft, present, typists, placeholder, send }
 }
 
 function emptyThread(projectName: string): Placeholder {

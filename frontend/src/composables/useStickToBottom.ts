@@ -12,6 +12,7 @@ export interface UseStickToBottomReturn {
 
 /** So near to the end counts as the end, in CSS pixels. */
 const NEAR_PX = 48
+const UNFOLDS_WITHIN_MS = 200
 
 /** Follows growing content, but only for a reader who is at its end. */
 export function useStickToBottom(
@@ -27,18 +28,22 @@ export function useStickToBottom(
     atBottom.value = true
   }
 
-  useEventListener(
-    scroller,
-    'scroll',
-    () => {
-      const element = scroller.value
-      if (!element) return
-      atBottom.value = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX
-    },
-    { passive: true },
-  )
+  function measure(): void {
+    const element = scroller.value
+    if (!element) return
+    atBottom.value = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX
+  }
+
+  useEventListener(scroller, 'scroll', measure, { passive: true })
+  // What a click unfolds grows where it stands: following the end would pull it from under the eye.
+  let unfolding = false
+  useEventListener(content, 'click', () => {
+    unfolding = true
+    setTimeout(() => (unfolding = false), UNFOLDS_WITHIN_MS)
+  })
   useResizeObserver([scroller, content], () => {
-    if (atBottom.value) toBottom()
+    if (unfolding) measure()
+    else if (atBottom.value) toBottom()
   })
 
   async function keepPlace(load: () => Promise<void>): Promise<void> {

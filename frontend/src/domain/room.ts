@@ -87,7 +87,9 @@ export function unexplainedTurns(room: Room, thread: Thread): string[] {
   return thread.groups
     .filter(({ turnId, messages }) => {
       const last = messages[messages.length - 1]
-      const answered = last?.role === 'assistant' && last.status === 'complete'
+      // A message with calls is a step on the way; only one without them is the answer.
+      const answered =
+        last?.role === 'assistant' && last.status === 'complete' && last.tool_calls.length === 0
       return turnId !== null && !room.turns.has(turnId) && !answered
     })
     .slice(-EXPLAINED_AT_ONCE)

@@ -3,11 +3,11 @@
  * Order is by turn as the server accepted them, within a turn the question first, then by arrival.
  */
 import type {
+  AnnouncedCall,
   AssistantResponseData,
   Message,
   MessageCreatedData,
   MessagePage,
-  ToolCall,
   ToolCallData,
   ToolExecution,
   ToolResultData,
@@ -119,11 +119,14 @@ export function settleMessage(message: Message, data: AssistantResponseData, tex
   message.status = data.status ?? 'complete'
   message.epoch = data.epoch
   if (data.created_at) message.created_at = data.created_at
+  if (data.finish_reason !== undefined)
+    message.metadata = { ...message.metadata, finish_reason: data.finish_reason }
 }
 
 export function addToolCalls(message: Message, data: ToolCallData, at: number): void {
   for (const call of data.tool_calls) {
-    if (!message.tool_calls.some(({ id }) => id === call.id)) message.tool_calls.push(call)
+    if (!message.tool_calls.some(({ id }) => id === call.id))
+      message.tool_calls.push({ id: call.id, type: call.type, function: call.function })
     if (!message.tool_executions.some(({ id }) => id === call.tool_execution_id))
       message.tool_executions.push(pendingExecution(call, data, at))
   }
@@ -143,7 +146,7 @@ export function applyToolResult(thread: Thread, data: ToolResultData): void {
   }
 }
 
-function pendingExecution(call: ToolCall, data: ToolCallData, at: number): ToolExecution {
+function pendingExecution(call: AnnouncedCall, data: ToolCallData, at: number): ToolExecution {
   return {
     id: call.tool_execution_id,
     turn_id: data.turn_id,

@@ -52,6 +52,11 @@ export function askedFor(execution: ToolExecution): string {
   }
 }
 
+/** What was found first: it must not fall victim to a long question. */
+function about(execution: ToolExecution, what: string): string {
+  return [what, askedFor(execution)].filter(Boolean).join(' · ')
+}
+
 /** What a completed call found, in a few words. */
 export function found(execution: ToolExecution): string {
   const result = fields(execution.result)
@@ -71,14 +76,14 @@ export function found(execution: ToolExecution): string {
       return `${texts.tool.datasources(sources.length)} · ${names(sources, 'name')}`
     }
     case 'http_request':
-      return texts.tool.answered(formatValue(result['status_code'] ?? '?'))
+      return about(execution, texts.tool.answered(formatValue(result['status_code'] ?? '?')))
     case 'list_files':
-      return texts.tool.files(list(result['items']).length)
+      return about(execution, texts.tool.files(list(result['items']).length))
     case 'search_files':
-      return texts.tool.matches(list(result['matches']).length)
+      return about(execution, texts.tool.matches(list(result['matches']).length))
     case 'read_file':
     case 'write_file':
-      return typeof result['size'] === 'number' ? formatBytes(result['size']) : ''
+      return about(execution, typeof result['size'] === 'number' ? formatBytes(result['size']) : '')
     default:
       return execution.result === null ? '' : clip(formatValue(execution.result))
   }

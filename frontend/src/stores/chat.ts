@@ -300,9 +300,8 @@ export const useChatStore = defineStore('chat', () => {
     return id
   }
 
-  async function stop(): Promise<void> {
-    const turnId = liveTurn.value?.turn_id
-    if (!turnId || stopping.has(turnId)) return
+  async function stop(turnId: string): Promise<void> {
+    if (stopping.has(turnId)) return
     stopping.add(turnId)
     try {
       await connection.stopTurn(turnId)
@@ -380,7 +379,8 @@ export const useChatStore = defineStore('chat', () => {
 })
 
 function titleOf(content: string): string {
-  const line = content.trim().split('\n')[0]?.trim() ?? ''
+  // Titles are one line: control characters and line ends become spaces.
+  const line = content.replace(/[\p{Cc}\s]+/gu, ' ').trim() || texts.conversations.untitled
   const characters = [...line]
   return characters.length > TITLE_CHARS
     ? `${characters.slice(0, TITLE_CHARS - 1).join('')}…`
