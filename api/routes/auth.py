@@ -5,6 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal, address_of, check_browser
 from api.bodies import Address, Body, Password
 from api.routes import credentials, invites
@@ -23,7 +24,7 @@ from store.audit import Actor
 from store.errors import RateLimited, Unauthenticated
 from store.tables import User
 
-router = APIRouter(prefix="/api/auth", tags=["auth"])
+router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=AuditedRoute)
 router.include_router(credentials.router)
 router.include_router(invites.router)
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from api import control
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal, address_of
 from api.bodies import DEFAULT_PAGE, Body, Cursor, Items, Limit, cursor_of, place_of
 from api.state import CurrentEdge
@@ -15,7 +16,7 @@ from store import access, audit, people, projects
 from store.access import Role
 from store.audit import Actor
 
-router = APIRouter(prefix="/api", tags=["members"])
+router = APIRouter(prefix="/api", tags=["members"], route_class=AuditedRoute)
 
 
 class MemberAnswer(BaseModel):

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from api import control
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal, address_of
 from api.bodies import DEFAULT_PAGE, Body, Cursor, Items, Limit, Name, Text, cursor_of, place_of
 from api.state import CurrentEdge
@@ -17,7 +18,7 @@ from store.database import clock
 from store.projects import ProjectSettings
 from store.tables import Project
 
-router = APIRouter(prefix="/api/projects", tags=["projects"])
+router = APIRouter(prefix="/api/projects", tags=["projects"], route_class=AuditedRoute)
 
 
 class ProjectAnswer(BaseModel):
