@@ -98,6 +98,8 @@ export const texts = {
 
   thread: {
     emptyTitle: (project: string) => `Ask something about ${project}`,
+    chooseTitle: 'Choose a conversation',
+    chooseLead: 'You see the questions and answers of this project as they are written.',
     emptyLead:
       'Everyone in the project sees the question and the answer as it is written, and can stop it or ask on.',
     loading: 'Loading messages…',

@@ -82,7 +82,7 @@ export function useChat(): UseChatReturn {
     if (projects.items.length === 0) return { kind: 'missing', text: texts.projects.none, lead: '' }
     if (!project.value) return { kind: 'missing', text: texts.projects.notFound, lead: '' }
     const id = chat.conversationId
-    if (id === null) return emptyThread(project.value.name)
+    if (id === null) return readOnly.value ? CHOOSE : emptyThread(project.value.name)
     const problem = chat.threadProblems.get(id)
     if (!chat.thread && problem) {
       if (problem.code === 'not_found')
@@ -150,6 +150,13 @@ export function useChat(): UseChatReturn {
   }
 
   return { chat, connection, project, readOnly, draft, present, typists, placeholder, send }
+}
+
+/** For those who may only read. */
+const CHOOSE: Placeholder = {
+  kind: 'empty',
+  text: texts.thread.chooseTitle,
+  lead: texts.thread.chooseLead,
 }
 
 function emptyThread(projectName: string): Placeholder {

@@ -59,7 +59,9 @@ export const useOutboxStore = defineStore('outbox', () => {
       })
       change(clientMessageId, { messageId: ack.message_id ?? null })
     } catch (error) {
-      change(clientMessageId, { problem: problemOf(error) })
+      const problem = problemOf(error)
+      // Taken by the connection, not refused: it goes out again with the next join.
+      if (problem.code !== 'connection_lost') change(clientMessageId, { problem })
     } finally {
       inFlight.delete(clientMessageId)
     }
