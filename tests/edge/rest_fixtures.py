@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ import httpx
 import orjson
 import pytest
 from fastapi import FastAPI
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import SecretStr
 
 from api.app import create_app
+from api.passwords import Passwords
 from embedded import postgres
 from embedded.postgres import Postgres
 from embedded.roles import for_sqlalchemy
@@ -37,6 +40,15 @@ ORIGIN = "http://127.0.0.1:8000"
 def checked(answer: httpx.Response) -> Any:
     assert answer.is_success, f"{answer.request.method} {answer.url}: {answer.text}"
     return answer.json() if answer.content else None
+
+
+class QuickPasswords(Passwords):
+    """Hashes as weakly as argon2 allows: a test makes many people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hash = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
+        self._nobody = self._hash.hash("nobody has this password")
 
 
 @dataclass
@@ -158,6 +170,7 @@ async def serving(server: Postgres, settings: Settings, origin: str) -> AsyncIte
     app = create_app(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
+        app.state.edge = replace(app.state.edge, passwords=QuickPasswords())
         rest = Rest(app, server, settings, stack, origin)
         signer = Signer(KeyRing([KEY]))
 
