@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -74,6 +75,17 @@ class Team:
             f"/api/projects/{self.project_id}/datasources", json={"name": name, **config}
         )
         return str(checked(answer)["id"])
+
+    async def sqlite_shop(self) -> str:
+        """A datasource over a small SQLite file of the project; its id."""
+        folder = self.system.folder / "data/files" / self.tenant_id / self.project_id
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
+            shop.execute("CREATE TABLE IF NOT EXISTS items (name TEXT NOT NULL, price REAL)")
+            shop.executemany(
+                "INSERT INTO items VALUES (?, ?)", [("lamp", 12.5), ("chair", 40), ("desk", 99)]
+            )
+        return await self.datasource("shop", kind="sqlite", config={"path": "shop.db"})
 
 
 def checked(answer: httpx.Response) -> Any:
