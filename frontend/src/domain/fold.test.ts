@@ -8,6 +8,7 @@ import {
   conversation,
   delta,
   done,
+  execution,
   joined,
   message,
   messageCreated,
@@ -65,6 +66,18 @@ describe('durable events', () => {
     fold(room, messageCreated(4, { id: 'older' }))
     fold(room, messageCreated(5, { id: 'm5', turn_id: 't5', content: 'new' }))
     expect(shown()).toEqual(['m1:Which region leads?:complete', 'm5:new:complete'])
+  })
+
+  test('an old event does not undo what the loaded page already says', () => {
+    const answer = message({
+      id: 'a1',
+      role: 'assistant',
+      tool_executions: [execution({ status: 'completed' })],
+    })
+    foldPage(room, CONVERSATION, page([message(), answer], 3), [], AT)
+    for (const event of [messageCreated(1), toolCall(2), toolResult(3, { status: 'executing' })])
+      fold(room, event)
+    expect(executionOf('a1')?.status).toBe('completed')
   })
 
   test('events that came while a page was on its way are folded onto it', () => {
