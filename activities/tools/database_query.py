@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import override
 
-from activities.tools.sql.engine import engine_of, limits, target
+from activities.tools.sql.engine import engine_of, target
 from activities.tools.sql.engines import engines
 from activities.tools.tool import Arguments, Tool, ToolContext
 from store.datasource.pools import Pools
@@ -52,6 +52,5 @@ class DatabaseQuery(Tool[DatabaseQueryArguments]):
         source = await context.datasources.get(arguments.datasource_id)
         engine = engine_of(self._engines, source)
         where = target(self._pools, source, context)
-        async with limits(where.within):
-            result = await engine.query(where, arguments.query)
+        result = await engine.query(where, arguments.query)
         return result.as_json()

@@ -12,7 +12,6 @@ from activities.tools.sql.engine import (
     MAX_TABLES,
     Table,
     engine_of,
-    limits,
     target,
 )
 from activities.tools.sql.engines import engines
@@ -59,8 +58,7 @@ class DescribeSchema(Tool[DescribeSchemaArguments]):
         source = await context.datasources.get(arguments.datasource_id)
         engine = engine_of(self._engines, source)
         where = target(self._pools, source, context)
-        async with limits(where.within):
-            tables = await engine.tables(where, arguments.table)
+        tables = await engine.tables(where, arguments.table)
         if arguments.table is not None and not tables:
             raise ToolNotFound(
                 f"There is no table {arguments.table!r} that can be read here. Call "

@@ -94,7 +94,7 @@ class Pools:
         slots.users += 1
         try:
             try:
-                async with asyncio.timeout(min(within, self._slot_within).total_seconds()):
+                async with asyncio.timeout(self._patience(within)):
                     await slots.semaphore.acquire()
             except TimeoutError as error:
                 raise PoolBusy(
@@ -130,7 +130,7 @@ class Pools:
         started = time.monotonic()
         async with self.slot(source.tenant_id, within):
             pool = self._pool(source)
-            left = within.total_seconds() - (time.monotonic() - started)
+            left = self._patience(within) - (time.monotonic() - started)
             pool.users += 1
             try:
                 connection = await self._acquire(pool, max(left, 0.1))
@@ -142,6 +142,10 @@ class Pools:
             finally:
                 pool.users -= 1
                 pool.used = time.monotonic()
+
+    def _patience(self, within: timedelta) -> float:
+        """Seconds to wait for a connection: what is left must be worth having it."""
+        return min(within / 2, self._slot_within).total_seconds()
 
     def _pool(self, source: Source) -> _Pool:
         self._drop_unused()

@@ -48,6 +48,11 @@ def _tls(config: PostgresqlConfig) -> _NamedContext:
     return context
 
 
+def _is_without_tls(error: ConnectionError) -> bool:
+    # asyncpg has no class of its own for a server that answers "no TLS here".
+    return "rejected SSL upgrade" in str(error)
+
+
 def unreachable(error: BaseException) -> Unreachable:
     """What a failure to connect means, in words that hold no address and no credential."""
     match error:
@@ -55,10 +60,16 @@ def unreachable(error: BaseException) -> Unreachable:
             return Unreachable(_SIGN_IN)
         case asyncpg.InvalidCatalogNameError():
             return Unreachable(_NO_DATABASE)
-        case asyncpg.InsufficientResourcesError():
+        case asyncpg.InsufficientResourcesError() | asyncpg.CannotConnectNowError():
             return Unreachable(_FULL)
         case ssl.SSLError() | ssl.CertificateError():
             return Unreachable(_TLS)
+        case ConnectionError() if _is_without_tls(error):
+            return Unreachable(_TLS)
+        case asyncpg.PostgresError():
+            return Unreachable(
+                f"The database answered with the error {error.sqlstate} before any query ran."
+            )
         case _:
             return Unreachable(_NO_CONNECTION)
 
@@ -134,7 +145,6 @@ async def _connect_to(
     try:
         return await attempt(_tls(config))
     except ConnectionError as error:
-        # asyncpg has no class of its own for a server that answers "no TLS here".
-        if config.ssl != "prefer" or "rejected SSL upgrade" not in str(error):
+        if config.ssl != "prefer" or not _is_without_tls(error):
             raise
         return await attempt(False)

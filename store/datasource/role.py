@@ -96,9 +96,10 @@ SELECT grant_text FROM (
     SELECT 5, 'USAGE on sequence ' || n.nspname || '.' || c.relname
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'
-      -- NULL for what disappeared meanwhile
-      AND coalesce(pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE'), false)
+    WHERE n.nspname !~ '^pg_'
+      -- In this order: asked of anything but a sequence, it is an error.
+      AND CASE WHEN c.relkind = 'S'
+          THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE') END
 ) AS found ORDER BY place, grant_text LIMIT $1
 """
 

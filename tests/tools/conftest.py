@@ -61,8 +61,4 @@ def writer(registry, shop):
 @pytest.fixture
 def writable_transaction(monkeypatch):
     """Takes the last layer away, so that the parser's is seen to hold alone."""
-    monkeypatch.setattr(
-        postgresql, "_BEGIN", postgresql._BEGIN.replace("READ ONLY", "READ WRITE")
-    )
-
-
+    monkeypatch.setattr(postgresql, "_BEGIN", postgresql._BEGIN.replace("READ ONLY", "READ WRITE"))

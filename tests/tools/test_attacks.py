@@ -219,7 +219,9 @@ async def test_a_server_that_reads_backslashes_otherwise_is_told_not_to(server, 
     """S31 where the role's settings would make the text mean something else than was checked."""
     from tests.tools.world import Caller
 
-    await shop.admin.execute("ALTER ROLE writer IN DATABASE shop SET standard_conforming_strings = off")
+    await shop.admin.execute(
+        "ALTER ROLE writer IN DATABASE shop SET standard_conforming_strings = off"
+    )
     try:
         caller = Caller(registry, [shop.source("writer")])
         result = await caller.query("SELECT 'a\\' AS x, ' FROM app.bump() --' AS y")

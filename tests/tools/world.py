@@ -68,6 +68,7 @@ CREATE TABLE app.part1 PARTITION OF app.parts FOR VALUES IN (1);
 INSERT INTO app.parts VALUES (1, 'here');
 GRANT USAGE ON SCHEMA app TO reader, writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA app TO reader;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA app TO reader;
 GRANT ALL ON ALL TABLES IN SCHEMA app TO writer;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA app TO writer;
 GRANT CREATE ON SCHEMA app TO writer;
@@ -196,8 +197,4 @@ class Caller:
         return json.loads(json.dumps(result, allow_nan=False, ensure_ascii=False).encode())
 
     async def query(self, query: str) -> dict[str, Any]:
-        return await self(
-            "database_query", datasource_id=str(self.sources[0].id), query=query
-        )
-
-
+        return await self("database_query", datasource_id=str(self.sources[0].id), query=query)

@@ -29,81 +29,74 @@ MAX_VIEW_DEPTH = 10
 # Implied by IN, BETWEEN, USING, DISTINCT, ORDER BY and their like.
 _IMPLIED_OPERATORS = {"=", "<>", "<", "<=", ">", ">="}
 
+
+def _pure(catalogue: str, *oids: str) -> str:
+    """Whether an object belongs to a pure extension."""
+    return f"""EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass
+          AND d.objid IN ({", ".join(oids)})
+          AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+          AND d.deptype = 'e' AND e.extname = ANY($9::name[])
+    )"""
+
+
 # Every comparison has exactly the types of one of PostgreSQL's own operators, which stand first in
 # the search path, so that an operator of the user's schema is never chosen here.
-_LOOKUP = """
+_LOOKUP = f"""
 WITH path AS (
     SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace AS n
-    WHERE n.nspname::text = ANY(pg_catalog.current_schemas(false)::text[])
+    WHERE n.nspname = ANY(pg_catalog.current_schemas(false))
 ), system AS (
-    SELECT oid FROM pg_catalog.pg_namespace
-    WHERE nspname::text IN ('pg_catalog', 'information_schema')
-), pure AS (
-    SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
-    JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
-    WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-      AND d.deptype = 'e' AND e.extname::text = ANY($9::text[])
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')
 ), wanted_relations AS (
-    SELECT DISTINCT c.oid, c.relkind, n.nspname, c.relname
-    FROM ROWS FROM (pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[])) AS w(schema, name)
-    JOIN pg_catalog.pg_class AS c ON c.relname::text = w.name
+    SELECT DISTINCT c.oid, c.relkind, c.relnamespace, n.nspname, c.relname
+    FROM ROWS FROM (pg_catalog.unnest($5::name[]), pg_catalog.unnest($6::name[])) AS w(schema, name)
+    JOIN pg_catalog.pg_class AS c ON c.relname = w.name
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname::text = w.schema
-       OR (w.schema IS NULL AND c.relnamespace IN (SELECT oid FROM path))
-), family AS (
-    WITH RECURSIVE parts(root, oid) AS (
+    WHERE n.nspname = w.schema OR (w.schema IS NULL AND n.oid IN (SELECT oid FROM path))
+), parts AS (
+    WITH RECURSIVE descent(root, oid) AS (
         SELECT oid, oid FROM wanted_relations
         UNION
-        SELECT p.root, i.inhrelid FROM parts AS p
+        SELECT p.root, i.inhrelid FROM descent AS p
         JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.oid
-    ) SELECT p.root FROM parts AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.oid
-      WHERE c.relkind = 'f'
+    ) SELECT root, oid FROM descent
 )
 SELECT 'overload' AS kind, n.nspname::text AS schema, p.proname::text AS name, NULL::text AS detail
 FROM pg_catalog.pg_proc AS p JOIN path AS n ON n.oid = p.pronamespace
-WHERE p.proname::text = ANY($1::text[]) AND p.pronamespace NOT IN (SELECT oid FROM system)
-  AND NOT EXISTS (
-      SELECT FROM pure
-      WHERE classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND objid = p.oid
-  )
+WHERE p.proname = ANY($1::name[]) AND p.pronamespace NOT IN (SELECT oid FROM system)
+  AND NOT {_pure("pg_proc", "p.oid")}
 UNION ALL
 SELECT 'attribute', n.nspname::text, p.proname::text, NULL
 FROM pg_catalog.pg_proc AS p JOIN path AS n ON n.oid = p.pronamespace
-WHERE p.proname::text = ANY($2::text[]) AND p.pronargs >= 1
+WHERE p.proname = ANY($2::name[]) AND p.pronargs >= 1
   AND (p.pronargs - p.pronargdefaults <= 1 OR p.provariadic <> 0::oid)
   AND CASE WHEN p.pronamespace IN (SELECT oid FROM system)
-      THEN p.provolatile <> 'i' AND NOT p.proname::text = ANY($8::text[])
-      ELSE NOT EXISTS (
-          SELECT FROM pure
-          WHERE classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND objid = p.oid
-      ) END
+      THEN p.provolatile <> 'i' AND NOT p.proname = ANY($8::name[])
+      ELSE NOT {_pure("pg_proc", "p.oid")} END
 UNION ALL
 SELECT 'operator', n.nspname::text, o.oprname::text, NULL
 FROM pg_catalog.pg_operator AS o JOIN path AS n ON n.oid = o.oprnamespace
 JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode::oid AND p.provolatile = 'v'
-WHERE o.oprname::text = ANY($3::text[]) AND o.oprnamespace NOT IN (SELECT oid FROM system)
-  AND NOT EXISTS (
-      SELECT FROM pure
-      WHERE classid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND objid = o.oid
-  )
+WHERE o.oprname = ANY($3::name[]) AND o.oprnamespace NOT IN (SELECT oid FROM system)
+  AND NOT {_pure("pg_operator", "o.oid")}
 UNION ALL
 SELECT 'type', n.nspname::text, t.typname::text, NULL
-FROM ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($7::text[])) AS w(schema, name)
-JOIN pg_catalog.pg_type AS t ON t.typname::text = w.name
+FROM ROWS FROM (pg_catalog.unnest($4::name[]), pg_catalog.unnest($7::name[])) AS w(schema, name)
+JOIN pg_catalog.pg_type AS t ON t.typname = w.name
 JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type AS element ON element.oid = t.typelem
-WHERE (n.nspname::text = w.schema OR (
-      w.schema IS NULL AND t.typnamespace IN (SELECT oid FROM path)
+WHERE t.typnamespace NOT IN (SELECT oid FROM system)
+  AND (n.nspname = w.schema OR (
+      w.schema IS NULL AND n.oid IN (SELECT oid FROM path)
       AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_type AS b
-          WHERE b.typname::text = w.name AND b.typnamespace IN (SELECT oid FROM system)
+          WHERE b.typname = w.name AND b.typnamespace IN (SELECT oid FROM system)
       )
   ))
-  AND t.typnamespace NOT IN (SELECT oid FROM system)
-  AND NOT EXISTS (
-      SELECT FROM pure
-      WHERE classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND objid IN (t.oid, t.typelem)
-  )
+  AND NOT {_pure("pg_type", "t.oid", "t.typelem")}
   AND (
       coalesce(element.typtype, t.typtype) <> 'e'
       OR EXISTS (
@@ -112,25 +105,36 @@ WHERE (n.nspname::text = w.schema OR (
       )
   )
 UNION ALL
+-- Casts that are applied unasked, those asked for, and those that to_json looks for.
+SELECT 'cast', NULL, pg_catalog.format_type(c.castsource, NULL), pg_catalog.format_type(t.oid, NULL)
+FROM pg_catalog.pg_cast AS c
+JOIN pg_catalog.pg_proc AS p ON p.oid = c.castfunc AND p.provolatile = 'v'
+JOIN pg_catalog.pg_type AS t ON t.oid = c.casttarget
+WHERE p.pronamespace NOT IN (SELECT oid FROM system)
+  AND (c.castcontext = 'i' OR t.typname = ANY($7::name[]) OR t.typname IN ('json', 'jsonb'))
+  AND NOT {_pure("pg_proc", "p.oid")}
+UNION ALL
 SELECT 'foreign', r.nspname::text, r.relname::text, NULL
-FROM wanted_relations AS r WHERE r.oid IN (SELECT root FROM family)
+FROM wanted_relations AS r WHERE EXISTS (
+    SELECT FROM parts AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.oid
+    WHERE p.root = r.oid AND c.relkind = 'f'
+)
 UNION ALL
 SELECT 'view', r.nspname::text, r.relname::text, pg_catalog.pg_get_viewdef(r.oid)
-FROM wanted_relations AS r JOIN pg_catalog.pg_namespace AS n ON n.nspname = r.nspname
-WHERE r.relkind = 'v' AND n.oid NOT IN (SELECT oid FROM system)
-"""
+FROM wanted_relations AS r
+WHERE r.relkind = 'v' AND r.relnamespace NOT IN (SELECT oid FROM system)
+"""  # noqa: S608 - our own constants
 
 # A function of a view: by name, since the definition's text does not tell overloads apart.
 _CALLED = """
 SELECT n.nspname::text AS schema, p.proname::text AS name
-FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS w(schema, name)
-JOIN pg_catalog.pg_proc AS p ON p.proname::text = w.name
+FROM ROWS FROM (pg_catalog.unnest($1::name[]), pg_catalog.unnest($2::name[])) AS w(schema, name)
+JOIN pg_catalog.pg_proc AS p ON p.proname = w.name
 JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 WHERE p.provolatile = 'v'
   AND (
-      n.nspname::text = w.schema OR (
-          w.schema IS NULL
-          AND n.nspname::text = ANY(pg_catalog.current_schemas(false)::text[])
+      n.nspname = w.schema OR (
+          w.schema IS NULL AND n.nspname = ANY(pg_catalog.current_schemas(false))
       )
   )
   AND NOT EXISTS (
@@ -138,7 +142,8 @@ WHERE p.provolatile = 'v'
       JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
       WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
         AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-        AND d.deptype = 'e' AND e.extname::text = ANY($3::text[]))
+        AND d.deptype = 'e' AND e.extname = ANY($3::name[])
+  )
 """
 
 
@@ -231,6 +236,13 @@ async def _look_up(connection: asyncpg.Connection, names: Names) -> dict[Name, s
                     "types",
                     f"casting to {name} may run code of this database. Only PostgreSQL's own "
                     "types and enums can be cast to; compare as text instead.",
+                )
+            case "cast":
+                raise refused(
+                    "types",
+                    f"casting {row['name']} to {row['detail']} runs a function of this database "
+                    "that may change something. If it only computes, its owner can declare it "
+                    "IMMUTABLE.",
                 )
             case "foreign":
                 raise refused(

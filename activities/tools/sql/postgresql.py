@@ -94,7 +94,8 @@ class PostgresqlEngine:
 
 async def _begin(connection: asyncpg.Connection, left: timedelta) -> None:
     """Begin the transaction; whoever gives the connection back ends it."""
-    milliseconds = max(round(left.total_seconds() * 1000), 100)
+    # The server stops by itself a little before we would stop it.
+    milliseconds = max(round(left.total_seconds() * 1000) - 200, 100)
     await connection.execute(
         _BEGIN.format(
             timeout_ms=milliseconds,
