@@ -143,7 +143,8 @@ class RoomClient:
     async def connect(self, *, after_seq: int | None = None, ws_url: str | None = None) -> None:
         self.ws_url = ws_url or self.ws_url
         headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.http.cookies.items())}
-        origin = str(self.http.base_url).rstrip("/")
+        # A page is served by the edge it connects to.
+        origin = self.ws_url.replace("ws", "http", 1).removesuffix("/ws/chat")
         self._socket = await connect(
             self.ws_url, origin=origin, additional_headers=headers, max_size=None,  # type: ignore[arg-type]
             ping_interval=None, proxy=None,
