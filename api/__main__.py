@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.server import PatientlessHttp
+from api.server import PatientlessHttp, PatientlessSocket
 from store.limits import MAX_FRAME_BYTES
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
@@ -44,7 +44,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         http=PatientlessHttp,
-        ws="websockets-sansio",
+        ws=PatientlessSocket,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,

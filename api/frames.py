@@ -18,7 +18,6 @@ class FrameError(Exception):
     Attributes:
         code: Stable code of docs/protocol.md §4.
         reply_to: The frame's own id, if it could be read.
-        bad: Whether it counts against the sender as a bad frame.
     """
 
     def __init__(self, code: str, message: str, reply_to: str | None = None) -> None:

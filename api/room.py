@@ -67,6 +67,9 @@ class Member:
 class Room:
     """A project's room on this edge.
 
+    Attributes:
+        joining: How many sockets are on their way in.
+
     Args:
         database: Read for the log and for checkpoints.
         signer: Opens what came over the bus.
@@ -79,6 +82,7 @@ class Room:
         self.tenant_id = tenant_id
         self.members: dict[Receiver, Member] = {}
         self.seq = 0
+        self.joining = 0
         self.ready = asyncio.Event()
         self._database = database
         self._signer = signer
@@ -326,6 +330,9 @@ class Room:
             member.held = []
             missed = await self._logged_after(after_seq, head)
             joined["recovered"] = missed is not None
+            if self.members.get(socket) is not member:
+                # Expelled meanwhile, and told so.
+                return
         socket.send(frame("project_joined", joined).decode())
         for text in missed or ():
             socket.send(text)

@@ -7,7 +7,8 @@ come over the bus within seconds, and a sweep covers those that were lost.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -58,6 +59,7 @@ class Rooms:
         self._opening: dict[UUID, asyncio.Lock] = {}
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._notices = 0
 
     async def start(self) -> None:
         """Listen for revocations, and sweep for lost ones."""
@@ -119,18 +121,27 @@ class Rooms:
             Unavailable: The room cannot be read now.
         """
         principal = socket.principal
+        notices = self._notices
         async with self._database.tenant_session(principal.tenant_id) as session:
             await access.require(session, principal, project_id, Role.VIEWER)
         room = await self._room(project_id, principal.tenant_id)
         before = {entry["id"] for entry in room.presence()}
         room.leave(socket)
+        room.joining += 1
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
                 await room.join(socket, after_seq, None if deltas is None else frozenset(deltas))
         except TimeoutError:
             room.leave(socket)
             raise Unavailable("The room cannot be read now; try again.", retry_after=1) from None
-        if str(principal.user_id) not in before:
+        finally:
+            room.joining -= 1
+            self._retire_if_empty(room)
+        if self._notices != notices:
+            # What was allowed above may have been revoked before the socket was in the room, where
+            # the notice would have found it.
+            self._spawn(self._sweep())
+        if socket in room.members and str(principal.user_id) not in before:
             room.tell("presence", {"users": room.presence()})
 
     async def leave(self, socket: Socket, project_id: UUID) -> bool:
@@ -142,13 +153,11 @@ class Rooms:
         if not room.leave(socket):
             return False
         room.tell("presence", {"users": room.presence()})
-        if not room.members:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._retire_later, room)
+        self._retire_if_empty(room)
         return True
 
     async def _room(self, project_id: UUID, tenant_id: UUID) -> Room:
-        lock = self._opening.setdefault(project_id, asyncio.Lock())
-        async with lock:
+        async with self._turnstile(project_id):
             room = self._rooms.get(project_id)
             if room is None:
                 room = Room(project_id, tenant_id, self._database, self._signer)
@@ -158,29 +167,46 @@ class Rooms:
                 self._rooms[project_id] = room
             return room
 
+    @asynccontextmanager
+    async def _turnstile(self, project_id: UUID) -> AsyncIterator[None]:
+        """One at a time opens or retires a project's room."""
+        while True:
+            lock = self._opening.setdefault(project_id, asyncio.Lock())
+            async with lock:
+                # Whoever held it before may have retired the room, and the lock with it.
+                if self._opening.get(project_id) is lock:
+                    yield
+                    return
+
+    def _retire_if_empty(self, room: Room) -> None:
+        if not room.members and not room.joining:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._retire_later, room)
+
     def _retire_later(self, room: Room) -> None:
         self._spawn(self._retire(room))
 
     async def _retire(self, room: Room) -> None:
-        lock = self._opening.setdefault(room.project_id, asyncio.Lock())
-        async with lock:
-            if room.members or self._rooms.get(room.project_id) is not room:
+        async with self._turnstile(room.project_id):
+            if room.members or room.joining or self._rooms.get(room.project_id) is not room:
                 return
             del self._rooms[room.project_id]
-            self._opening.pop(room.project_id, None)
             await self._listener.unsubscribe(room_channel(room.project_id))
             await room.close()
+            # Last: who comes now opens a room of its own, with its own subscription.
+            self._opening.pop(room.project_id, None)
 
     # --- revocation -----------------------------------------------------------------------------
 
     def _control(self, payload: str | None) -> None:
         if payload is None:
+            self._notices += 1
             self._spawn(self._sweep())
             return
         body = self._signer.open(CONTROL_CHANNEL, payload)
         if body is None:
             return
         notice = orjson.loads(body)
+        self._notices += 1
         match notice.get("kind"):
             case "session_ended":
                 ended = {UUID(value) for value in notice["session_ids"]}

@@ -82,6 +82,7 @@ class ChatSocket:
         self._queued_bytes = 0
         self._filled = asyncio.Event()
         self._ending: tuple[int, str] | None = None
+        self._ended = asyncio.Event()
         self._joined = False
         self._bad: deque[float] = deque(maxlen=BAD_FRAMES)
         self._allowance = Allowance(FRAME_BURST, FRAMES_PER_SECOND)
@@ -111,6 +112,7 @@ class ChatSocket:
         """Close once what is queued has been sent; never waits."""
         if self._ending is None:
             self._ending = (code, reason)
+            self._ended.set()
             self._filled.set()
 
     async def _write(self) -> None:
@@ -131,16 +133,23 @@ class ChatSocket:
         self.tell("welcome", self._welcome())
         writer = asyncio.create_task(self._write(), name="socket-writer")
         reader = asyncio.create_task(self._read(project), name="socket-reader")
-        await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-        if not reader.done():
-            reader.cancel()
-        if self._ending is not None and not writer.done():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
+        # A writer that is stuck in a full connection, and a reader that hears nothing, end by none
+        # of their own doing.
+        ended = asyncio.create_task(self._wait_ended(), name="socket-ended")
+        await asyncio.wait({writer, reader, ended}, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                reader.cancel()
+                if self._ending is not None:
                     await asyncio.wait({writer})
-        writer.cancel()
-        await asyncio.gather(reader, writer, return_exceptions=True)
-        await self._close()
+                    await self._close()
+        tasks = (reader, writer, ended)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait_ended(self) -> None:
+        await self._ended.wait()
 
     def _welcome(self) -> dict[str, Any]:
         principal = self.principal
@@ -164,9 +173,8 @@ class ChatSocket:
             or self._websocket.application_state is WebSocketState.DISCONNECTED
         ):
             return
-        with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect, OSError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._websocket.close(*self._ending)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):
+            await self._websocket.close(*self._ending)
 
     async def _read(self, project: str | None) -> None:
         if project is not None:
