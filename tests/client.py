@@ -116,8 +116,8 @@ class Folded:
                 turn_id=entry["turn_id"], status=entry["status"],
                 conversation_id=entry["conversation_id"],
             )  # fmt: skip
-            if entry["message_id"]:
-                self._message(entry)
+            # REST may know of an ending that is newer than the snapshot.
+            if entry["message_id"] and self._message(entry)["status"] == "streaming":
                 self.texts[entry["message_id"]] = Text(entry["epoch"], entry["content"])
 
 
@@ -260,6 +260,9 @@ class RoomClient:
     async def _joined(self, data: dict[str, Any]) -> None:
         if not data["recovered"]:
             await self._fetch()
+            # What REST shows is at least as new; the events in between are folded over it.
+            assert self.state.seq >= data["seq"]
+            self.state.seq = data["seq"]
         self.state.snapshot(data["live"])
 
     async def _rejoin(self) -> None:
@@ -282,8 +285,8 @@ class RoomClient:
 async def fetch(http: httpx.AsyncClient, project_id: str) -> Folded:
     """The project as REST shows it now; `seq` is the least number that any answer reflects."""
     state = Folded()
-    listed = await items(http, f"/api/projects/{project_id}/conversations")
     head = (await http.get(f"/api/projects/{project_id}/events?limit=1")).json()["seq"]
+    listed = await items(http, f"/api/projects/{project_id}/conversations")
     seqs = [head]
     for conversation in listed:
         state.conversations[conversation["id"]] = conversation

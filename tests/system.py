@@ -4,30 +4,34 @@ import asyncio
 import os
 import signal
 import sqlite3
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from embedded import postgres, temporal
+from embedded import postgres, roles, temporal
+from embedded.keys import Keys
 from embedded.ports import free_port
-from embedded.postgres import Postgres
 from embedded.processes import Child, Command
 from embedded.readiness import http_get, until_ready
+from embedded.roles import Postgres
 from embedded.temporal import Temporal
 from tests.client import RoomClient, joined
 from tests.model_server import ModelServer
 
-ADMIN_EMAIL, ADMIN_PASSWORD = "root@installation.test", "installation-password"  # noqa: S105
+ADMIN_EMAIL, ADMIN_PASSWORD = "root@installation.test", "installation-password"
 PASSWORD = "correct horse battery"
 CANARY_KEY = "sk-CANARY-installation-0123456789"
 START_WITHIN = timedelta(seconds=60)
+# Loading the certificates of the world takes longer than most requests here.
+TLS = ssl.create_default_context()
 
 
 @dataclass
@@ -56,6 +60,13 @@ class Team:
     grace: httpx.AsyncClient
     project_id: str
     people: dict[str, str] = field(default_factory=dict)
+
+    async def elsewhere(self, name: str = "Another project") -> "Team":
+        """The same people in a project of its own; much cheaper than a tenant."""
+        project = checked(await self.ada.post("/api/projects", json={"name": name}))
+        path = f"/api/projects/{project['id']}/members/{self.people['grace']}"
+        checked(await self.ada.put(path, json={"role": "editor"}))
+        return replace(self, project_id=project["id"])
 
     async def conversation(self, title: str = "A conversation") -> str:
         answer = await self.ada.post(
@@ -94,19 +105,55 @@ def checked(answer: httpx.Response) -> Any:
 
 
 class System:
-    """Servers, edges, workers and the model server of one test session."""
+    """Servers, edges, workers and the model server of one test session.
+
+    Args:
+        durable: Whether PostgreSQL keeps what it has confirmed when it crashes.
+    """
 
     def __init__(
-        self, stack: AsyncExitStack, pg: Postgres, tp: Temporal, model: ModelServer, folder: Path
+        self, stack: AsyncExitStack, pg: Postgres, model: ModelServer, folder: Path, durable: bool
     ) -> None:
         self.postgres = pg
-        self.temporal = tp
+        self.temporal = Temporal(port=free_port(), ui_port=None, http_port=free_port())
         self.model = model
         self.folder = folder
         self.edges: list[Edge] = []
         self.workers: list[Child] = []
         self.logs: list[str] = []
+        self.postgres_child: Child | None = None
+        self.temporal_child: Child | None = None
+        self._durable = durable
         self._stack = stack
+        self._root: httpx.AsyncClient | None = None
+
+    # --- servers --------------------------------------------------------------------------------
+
+    async def start_postgres(self) -> None:
+        """Start it, again after it was stopped."""
+        command = postgres.start_command(
+            self.folder / "pg", self.postgres.port, durable=self._durable
+        )
+        self.postgres_child = await postgres.start(command, self.postgres, self.folder / "pg")
+        self._stack.push_async_callback(self.postgres_child.stop)
+
+    async def crash_postgres(self) -> None:
+        """``pg_ctl stop -m immediate``: no checkpoint, no goodbye."""
+        assert self.postgres_child is not None
+        os.kill(self.postgres_child.pid, signal.SIGQUIT)
+        await self.postgres_child.wait()
+
+    async def start_temporal(self) -> None:
+        """Start it on its file, again after it was killed."""
+        command = temporal.start_command(self.temporal, db_file=self.folder / "temporal.db")
+        self.temporal_child = await temporal.start(command, self.temporal)
+        self._stack.push_async_callback(self.temporal_child.stop)
+
+    async def kill_temporal(self) -> None:
+        assert self.temporal_child is not None
+        await self.kill(self.temporal_child)
+
+    # --- processes ------------------------------------------------------------------------------
 
     def environment(self, **more: str) -> dict[str, str]:
         ours = {
@@ -179,7 +226,7 @@ class System:
     async def sign_in(
         self, email: str, password: str = PASSWORD, edge: int = 0
     ) -> httpx.AsyncClient:
-        http = httpx.AsyncClient(base_url=self.edges[edge].url, timeout=30)
+        http = httpx.AsyncClient(base_url=self.edges[edge].url, timeout=30, verify=TLS)
         self._stack.push_async_callback(http.aclose)
         checked(await http.post("/api/auth/login", json={"email": email, "password": password}))
         return http
@@ -187,7 +234,9 @@ class System:
     async def team(self, **limits: int) -> Team:
         """A new tenant with an admin, an owner (ada) and an editor (grace) of one project."""
         domain = f"t{uuid.uuid4().hex[:10]}.test"
-        root = await self.sign_in(ADMIN_EMAIL, ADMIN_PASSWORD)
+        if self._root is None:
+            self._root = await self.sign_in(ADMIN_EMAIL, ADMIN_PASSWORD)
+        root = self._root
         tenant = checked(
             await root.post(
                 "/api/admin/tenants",
@@ -232,13 +281,18 @@ def sqlalchemy_url(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, edges: int = 2, workers: int = 1) -> AsyncIterator[System]:
+async def running(
+    folder: Path, *, edges: int = 2, workers: int = 1, durable: bool = False
+) -> AsyncIterator[System]:
     """Everything, for as long as the block runs."""
     async with AsyncExitStack() as stack:
-        pg = await stack.enter_async_context(postgres.running(folder / "pg"))
-        tp = await stack.enter_async_context(temporal.running(folder / "temporal.db"))
+        data_dir = postgres.make_private(folder / "pg")
+        keys = Keys.kept_in(data_dir)
+        await postgres.initialise(data_dir, keys, durable=durable)
         model = await stack.enter_async_context(ModelServer().running())
-        system = System(stack, pg, tp, model, folder)
+        system = System(stack, Postgres(port=free_port(), keys=keys), model, folder, durable)
+        await asyncio.gather(system.start_postgres(), system.start_temporal())
+        await roles.create(system.postgres)
         await system.migrate()
         system.edges = [await system.start_edge() for _ in range(edges)]
         system.workers = [await system.start_worker() for _ in range(workers)]
