@@ -16,8 +16,23 @@ export const texts = {
     submit: 'Sign in',
     submitting: 'Signing in…',
     ended: 'Your session has ended. Sign in to carry on where you were.',
-    showPassword: 'Show password',
-    hidePassword: 'Hide password',
+    forgot: 'Forgot your password?',
+    forgotNeedsEmail: 'Enter your e-mail first.',
+  },
+
+  password: {
+    inviteTitle: 'Welcome',
+    inviteLead: 'Choose the name others see and a password.',
+    resetTitle: 'New password',
+    resetLead: 'Choose a new password. You are signed out everywhere else.',
+    name: 'Your name',
+    password: 'Password',
+    rule: (least: number) => `At least ${least} characters.`,
+    accept: 'Join',
+    save: 'Save password',
+    saving: 'Saving…',
+    badLink: 'This link is used up or too old. Ask an administrator for a new one.',
+    saved: 'Your new password is saved. Sign in with it.',
   },
 
   errors: {

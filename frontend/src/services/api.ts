@@ -110,6 +110,12 @@ const id = encodeURIComponent
 export const api = {
   login: (email: string, password: string) =>
     request<SignedIn>('POST', '/auth/login', { email, password }),
+  acceptInvite: (token: string, name: string, password: string) =>
+    request<SignedIn>('POST', `/auth/invites/${id(token)}/accept`, { name, password }),
+  requestReset: (email: string) =>
+    request<{ detail: string }>('POST', '/auth/password-reset', { email }),
+  resetPassword: (token: string, password: string) =>
+    request<void>('POST', `/auth/password-reset/${id(token)}`, { password }),
   logout: () => request<void>('POST', '/auth/logout'),
   me: () => request<SignedIn>('GET', '/auth/me'),
 

@@ -3,6 +3,7 @@ import { defineStore } from 'pinia'
 import { ref } from 'vue'
 
 import type { Tenant, User } from '@/api/events'
+import type { SignedIn } from '@/services/api'
 import { ApiError, api, handleUnauthorized } from '@/services/api'
 
 export type SessionStatus = 'unknown' | 'signed-in' | 'signed-out' | 'unreachable'
@@ -19,10 +20,7 @@ export const useSessionStore = defineStore('session', () => {
   /** Asks the server whose session this is. */
   async function load(): Promise<void> {
     try {
-      const me = await api.me()
-      user.value = me.user
-      tenant.value = me.tenant ?? null
-      status.value = 'signed-in'
+      begin(await api.me())
     } catch (error) {
       const over = error instanceof ApiError && (error.status === 401 || error.status === 403)
       status.value = over ? 'signed-out' : 'unreachable'
@@ -30,19 +28,42 @@ export const useSessionStore = defineStore('session', () => {
   }
 
   async function login(email: string, password: string): Promise<void> {
-    const signedIn = await api.login(email, password)
+    begin(await api.login(email, password))
+  }
+
+  /** Takes up an invitation; signs in. */
+  async function acceptInvite(token: string, name: string, password: string): Promise<void> {
+    begin(await api.acceptInvite(token, name, password))
+  }
+
+  /** Sets a new password by a link; every session of the person ends. */
+  async function resetPassword(token: string, password: string): Promise<void> {
+    await api.resetPassword(token, password)
+    leave()
+  }
+
+  /** Says that a password was forgotten, and returns what happens next. */
+  async function requestReset(email: string): Promise<string> {
+    return (await api.requestReset(email)).detail
+  }
+
+  function begin(signedIn: SignedIn): void {
     user.value = signedIn.user
     tenant.value = signedIn.tenant ?? null
     ended.value = false
     status.value = 'signed-in'
   }
 
-  async function logout(): Promise<void> {
-    await api.logout()
+  function leave(): void {
     user.value = null
     tenant.value = null
     ended.value = false
     status.value = 'signed-out'
+  }
+
+  async function logout(): Promise<void> {
+    await api.logout()
+    leave()
   }
 
   function expire(): void {
@@ -61,5 +82,18 @@ export const useSessionStore = defineStore('session', () => {
     }
   }
 
-  return { status, user, tenant, ended, load, login, logout, expire, check }
+  return {
+    status,
+    user,
+    tenant,
+    ended,
+    load,
+    login,
+    acceptInvite,
+    resetPassword,
+    requestReset,
+    logout,
+    expire,
+    check,
+  }
 })
