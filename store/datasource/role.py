@@ -5,7 +5,8 @@ reads the server's files or runs its programs, or one that can become such a rol
 refused at save and again at query time, since roles change.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -40,10 +41,10 @@ _SERVER_FUNCTIONS = (
 # RESET ROLE leads back. Membership counts however it is inherited: SET ROLE needs no inheritance.
 _POWERS = """
 WITH me AS (
-    SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+    SELECT oid FROM pg_roles WHERE rolname IN (current_user, session_user)
 ), mine AS (
-    SELECT r.* FROM pg_catalog.pg_roles AS r
-    WHERE EXISTS (SELECT FROM me WHERE pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER'))
+    SELECT r.* FROM pg_roles AS r
+    WHERE EXISTS (SELECT FROM me WHERE pg_has_role(me.oid, r.oid, 'MEMBER'))
 )
 SELECT
     ARRAY(
@@ -54,52 +55,59 @@ SELECT
     ) AS attributes,
     ARRAY(SELECT rolname::text FROM mine WHERE rolname = ANY($1::text[]) ORDER BY 1) AS roles,
     ARRAY(
-        SELECT DISTINCT proname::text FROM pg_catalog.pg_proc AS p
-        WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND proname = ANY($2::text[])
+        SELECT DISTINCT proname::text FROM pg_proc AS p
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY($2::text[])
           AND EXISTS (SELECT FROM me
-                      WHERE pg_catalog.has_function_privilege(me.oid, p.oid, 'EXECUTE'))
+                      WHERE has_function_privilege(me.oid, p.oid, 'EXECUTE'))
         ORDER BY 1
     ) AS functions,
     EXISTS (
-        SELECT FROM pg_catalog.pg_class
+        SELECT FROM pg_class
         WHERE relkind IN ('r', 'p') AND relname = ANY($3::text[])
         GROUP BY relnamespace HAVING count(*) = cardinality($3::text[])
     ) AS own_tables
 """
 
+_IDENTITY = """
+SELECT
+    system_identifier,
+    (SELECT oid FROM pg_database WHERE datname = current_database()) AS database
+FROM pg_control_system()
+"""
+
 # Everything through which rows could be changed or things be created, as far as grants tell.
 _GRANTS = """
 SELECT grant_text FROM (
-    SELECT 1 AS place, 'member of ' || rolname AS grant_text FROM pg_catalog.pg_roles
+    SELECT 1 AS place, 'member of ' || rolname AS grant_text FROM pg_roles
     WHERE rolname IN ('pg_write_all_data', 'pg_maintain')
-      AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')
+      AND pg_has_role(current_user, oid, 'MEMBER')
     UNION ALL
     SELECT 2, 'CREATE on database ' || current_database()
-    WHERE pg_catalog.has_database_privilege(current_database(), 'CREATE')
+    WHERE has_database_privilege(current_database(), 'CREATE')
     UNION ALL
-    SELECT 3, 'CREATE on schema ' || nspname FROM pg_catalog.pg_namespace
-    WHERE nspname !~ '^pg_' AND pg_catalog.has_schema_privilege(oid, 'CREATE')
+    SELECT 3, 'CREATE on schema ' || nspname FROM pg_namespace
+    WHERE nspname !~ '^pg_' AND has_schema_privilege(oid, 'CREATE')
     UNION ALL
     SELECT 4, concat(string_agg(p.privilege, ', ' ORDER BY p.place),
                      ' on ', n.nspname, '.', c.relname)
-    FROM pg_catalog.pg_class AS c
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
     CROSS JOIN (
         VALUES (1, 'INSERT'), (2, 'UPDATE'), (3, 'DELETE'), (4, 'TRUNCATE')
     ) AS p(place, privilege)
     WHERE c.relkind IN ('r', 'p', 'v', 'f')
       AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND CASE WHEN p.place <= 2 THEN pg_catalog.has_any_column_privilege(c.oid, p.privilege)
-               ELSE pg_catalog.has_table_privilege(c.oid, p.privilege) END
+      AND CASE WHEN p.place <= 2 THEN has_any_column_privilege(c.oid, p.privilege)
+               ELSE has_table_privilege(c.oid, p.privilege) END
     GROUP BY n.nspname, c.relname
     UNION ALL
     SELECT 5, 'USAGE on sequence ' || n.nspname || '.' || c.relname
-    FROM pg_catalog.pg_class AS c
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname !~ '^pg_'
       -- In this order: asked of anything but a sequence, it is an error.
       AND CASE WHEN c.relkind = 'S'
-          THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE') END
+          THEN has_sequence_privilege(c.oid, 'USAGE, UPDATE') END
 ) AS found ORDER BY place, grant_text LIMIT $1
 """
 
@@ -134,15 +142,20 @@ class RoleReport:
             raise problem
 
 
+@asynccontextmanager
+async def _reading(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction in which a database's own functions are neither found nor able to write."""
+    async with connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL search_path = pg_catalog")
+        yield
+
+
 async def identity(connection: asyncpg.Connection) -> Identity | None:
     """Which database this is; None where the server keeps that to itself."""
     try:
-        row = await connection.fetchrow(
-            "SELECT system_identifier, (SELECT oid FROM pg_catalog.pg_database"
-            " WHERE datname = pg_catalog.current_database()) AS database"
-            " FROM pg_catalog.pg_control_system()"
-        )
-    except asyncpg.PostgresError:  # a hosted server without that function
+        async with _reading(connection):
+            row = await connection.fetchrow(_IDENTITY)
+    except asyncpg.InsufficientPrivilegeError:  # some hosted servers
         return None
     return None if row is None else Identity(row["system_identifier"], row["database"])
 
@@ -156,9 +169,10 @@ async def inspect_powers(
         connection: Outside a transaction.
         own: Our database, if known. Its tables are recognised without that as well.
     """
-    (row,) = await connection.fetch(
-        _POWERS, list(TOO_POWERFUL_ROLES), list(_SERVER_FUNCTIONS), list(OWN_TABLES)
-    )
+    async with _reading(connection):
+        (row,) = await connection.fetch(
+            _POWERS, list(TOO_POWERFUL_ROLES), list(_SERVER_FUNCTIONS), list(OWN_TABLES)
+        )
     found = await identity(connection) if own is not None else None
     problems: list[RoleTooPowerful | OwnDatabase] = []
     if row["own_tables"] or (found is not None and found == own):
@@ -188,6 +202,7 @@ async def inspect_powers(
 async def inspect_role(connection: asyncpg.Connection, own: Identity | None) -> RoleReport:
     """Everything there is to say about the role of `connection`; for save and test."""
     problems = await inspect_powers(connection, own)
-    grants = [row["grant_text"] for row in await connection.fetch(_GRANTS, MAX_GRANTS)]
-    role = await connection.fetchval("SELECT current_user::text")
+    async with _reading(connection):
+        grants = [row["grant_text"] for row in await connection.fetch(_GRANTS, MAX_GRANTS)]
+        role = await connection.fetchval("SELECT current_user::text")
     return RoleReport(role=role, writable=bool(grants), grants=grants, problems=problems)

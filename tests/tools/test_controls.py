@@ -2,6 +2,9 @@
 
 import pytest
 
+from activities.tools.sql import relations
+from activities.tools.tool import ToolFailed
+
 PASSES = {
     "cte": ("WITH a AS (SELECT id FROM orders WHERE id<3) SELECT * FROM a ORDER BY 1", [[1], [2]]),
     "cte-shadows-table": ("WITH orders AS (SELECT 7 AS id) SELECT id FROM orders", [[7]]),
@@ -125,6 +128,25 @@ async def test_a_table_is_read_whole_up_to_the_limit(reader):
     assert [column["type"] for column in result["columns"]] == [
         "integer", "text", "numeric", "boolean", "app.mood", "timestamp with time zone",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        *(f"pg_catalog.{name}" for name in sorted(relations.PG_CATALOG)),
+        *(f"information_schema.{name}" for name in sorted(relations.INFORMATION_SCHEMA)),
+    ],
+)
+async def test_every_readable_relation_has_types_that_can_be_shown(reader, relation):
+    columns = "attrelid, attname, attnum" if relation.endswith("pg_attribute") else "*"
+    result = await reader.query(f"SELECT {columns} FROM {relation} LIMIT 200")
+    assert result["columns"]
+
+
+async def test_a_type_that_cannot_be_shown_is_said_so(reader):
+    with pytest.raises(ToolFailed, match="cannot be shown"):
+        await reader.query("SELECT attmissingval FROM pg_attribute")
+    assert (await reader.query("SELECT 1"))["rows"] == [[1]]
 
 
 async def test_pages_of_a_thousand_rows(reader):

@@ -87,9 +87,9 @@ class Column:
                 hexadecimal = (
                     f"pg_catalog.encode(pg_catalog.substring({value}, 1, {_LIMIT}), 'hex')"
                 )
-                return f"pg_catalog.left('\\x' || {hexadecimal}, {_LIMIT})"
+                return f"pg_catalog.left(pg_catalog.concat('\\x', {hexadecimal}), {_LIMIT})"
             case "time":
-                return f"pg_catalog.to_json({value}) #>> '{{}}'"
+                return f"pg_catalog.to_json({value}) OPERATOR(pg_catalog.#>>) '{{}}'::text[]"
             case "json" if self.type not in {"json", "jsonb"}:
                 return f"pg_catalog.left(pg_catalog.to_json({value})::text, {_LIMIT})"
             case "opaque":

@@ -89,6 +89,8 @@ class PostgresqlEngine:
             self._pools.postgresql(target.source, target.within) as connection,
         ):
             await _begin(connection, target.within)
+            # Only our own statements follow; and types are named with their schema.
+            await connection.execute("SET LOCAL search_path = pg_catalog")
             return await read_tables(connection, table)
 
 
@@ -147,7 +149,12 @@ async def _errors(
         yield
     except asyncpg.PostgresError as error:
         raise _tool_error(error, within, query, offset) from error
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except asyncpg.InternalClientError as error:
+        # What asyncpg says of pseudo-types such as anyarray (pg_attribute.attmissingval).
+        raise ToolFailed(
+            "A column is of a type that cannot be shown. Name the columns you need instead of *."
+        ) from error
+    except (OSError, asyncpg.InterfaceError) as error:
         raise ToolUnavailable(
             "The connection to the database was lost. The query changed nothing; try it again."
         ) from error

@@ -20,7 +20,7 @@ column_privileges column_udt_usage columns constraint_column_usage constraint_ta
 data_type_privileges domain_constraints domain_udt_usage domains element_types enabled_roles
 information_schema_catalog_name key_column_usage parameters referential_constraints
 role_column_grants role_table_grants routine_column_usage routine_table_usage routines schemata
-sequences sql_features sql_implementation_info sql_parts sql_sizing table_constraints
+sequences sql_features sql_implementation_info sql_sizing table_constraints
 table_privileges tables triggers udt_privileges view_column_usage view_table_usage views
 """
 
