@@ -1,5 +1,6 @@
-"""How long a message takes to the model, and a token to the reader: ``python -m bench.turn_latency``.
+"""How long a message takes to the model, and a token to the reader.
 
+Run as ``python -m bench.turn_latency``.
 Everything of ours runs on this machine (PostgreSQL, Temporal, one edge, one worker), and the same
 work is sent straight to the same model server in the same run. Figures are milliseconds; a token's
 age is read from the token itself (`bench.clock_model`).

@@ -7,7 +7,7 @@ may everything in his tenant. Whoever is not in a project is told that it does n
 from enum import IntEnum
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, case, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store.errors import Forbidden, NotFound
@@ -30,23 +30,29 @@ class Role(IntEnum):
 
 async def role_in(session: AsyncSession, principal: Principal, project_id: UUID) -> Role | None:
     """The principal's role as the database has it now; None when the project is not his to see."""
-    row = (
-        await session.execute(
-            select(User.role.label("tenant_role"), ProjectMember.role)
-            .select_from(Project)
-            .join(User, User.id == principal.user_id)
-            .outerjoin(
-                ProjectMember,
-                (ProjectMember.project_id == Project.id) & (ProjectMember.user_id == User.id),
-            )
-            .where(Project.id == project_id, User.active)
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.tenant_role == "admin":
-        return Role.OWNER
-    return Role[row.role.upper()] if row.role else None
+    found = await session.scalar(
+        select(role_column(principal.user_id, project_id)).where(Project.id == project_id)
+    )
+    return role_named(found)
+
+
+def role_column(user_id: UUID, project_id: UUID) -> ScalarSelect[str | None]:
+    """Expression for a person's role in a project: its name, or null for none."""
+    membership = (
+        select(ProjectMember.role)
+        .where(ProjectMember.project_id == project_id, ProjectMember.user_id == User.id)
+        .scalar_subquery()
+    )
+    return (
+        select(case((User.role == "admin", Role.OWNER.wire), else_=membership))
+        .where(User.id == user_id, User.active)
+        .scalar_subquery()
+    )
+
+
+def role_named(name: str | None) -> Role | None:
+    """The role behind a stored name."""
+    return Role[name.upper()] if name else None
 
 
 def check(role: Role | None, needed: Role) -> Role:

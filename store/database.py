@@ -54,6 +54,8 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_SECONDS,
             pool_pre_ping=False,
+            # Parameters are people's texts; an error must not carry them into a log.
+            hide_parameters=True,
             json_serializer=dumps,
             json_deserializer=orjson.loads,
             connect_args={

@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, tuple_
@@ -195,13 +196,10 @@ async def executions_of(
     return found
 
 
-async def next_position(session: AsyncSession, turn_id: UUID) -> int:
-    """Place of the next message of a turn; call with the turn locked."""
-    return int(
-        await session.scalar(
-            select(func.coalesce(func.max(Message.position), -1) + 1).where(
-                Message.turn_id == turn_id
-            )
-        )
-        or 0
+def next_position(turn_id: UUID) -> Any:
+    """Expression for the place of a turn's next message; use it with the turn locked."""
+    return (
+        select(func.coalesce(func.max(Message.position), -1) + 1)
+        .where(Message.turn_id == turn_id)
+        .scalar_subquery()
     )

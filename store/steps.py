@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import rooms
@@ -84,16 +84,18 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
     Returns:
         None when the turn no longer exists.
     """
-    turn = await session.get(Turn, UUID(step.turn.turn_id), with_for_update=True)
-    if turn is None:
-        return None
-    tenant, project = (
+    found = (
         await session.execute(
-            select(Tenant, Project)
-            .join(Project, Project.tenant_id == Tenant.id)
-            .where(Project.id == turn.project_id)
+            select(Turn, Tenant, Project)
+            .join(Project, Project.id == Turn.project_id)
+            .join(Tenant, Tenant.id == Turn.tenant_id)
+            .where(Turn.id == UUID(step.turn.turn_id))
+            .with_for_update(of=Turn)
         )
-    ).one()
+    ).one_or_none()
+    if found is None:
+        return None
+    turn, tenant, project = found
     message = await session.scalar(
         select(Message)
         .where(Message.turn_id == turn.id, Message.step == step.step)
@@ -118,18 +120,17 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
             extra={},
         )
         if not stop:
-            message.position = await next_position(session, turn.id)
+            message.position = next_position(turn.id)
             session.add(message)
     if not settled and not stop:
         message.epoch += 1
         turn.steps = step.step
-        await session.flush()
-        if turn.status != TurnStatus.RUNNING:
+        begins = turn.status != TurnStatus.RUNNING
+        if begins:
             turn.status = TurnStatus.RUNNING
-            turn.started_at = turn.started_at or await session.scalar(
-                select(func.clock_timestamp())
-            )
-            await session.flush()
+            turn.started_at = turn.started_at or await clock(session)
+        await session.flush()
+        if begins:
             await rooms.append(session, turn.project_id, [_running(turn)])
     return BegunStep(
         turn=turn,

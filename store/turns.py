@@ -6,10 +6,10 @@ order, so two of them never wait for each other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import access, rooms
@@ -20,7 +20,7 @@ from store.limits import TenantLimits
 from store.messages import settle_streaming
 from store.principal import Principal
 from store.shapes import ConversationShape, LiveShape, MessageShape
-from store.tables import Conversation, Message, Tenant, Turn, User
+from store.tables import Conversation, Message, Project, Tenant, Turn, User
 from store.texts import cut
 from store.tool_executions import settle_open
 from workflows.events import ConversationChanged, MessageCreated, RoomEvent, TurnStatusChanged
@@ -91,27 +91,19 @@ async def accept(
     conversation = await lock_conversation(session, conversation_id)
     if project_id is not None and project_id != conversation.project_id:
         raise NotFound
-    await access.require(session, principal, conversation.project_id, Role.EDITOR)
-
+    facts = await _facts(session, principal, conversation)
+    access.check(facts.role, Role.EDITOR)
     if client_message_id is not None:
         earlier = await _earlier(session, conversation_id, client_message_id, principal, content)
         if earlier is not None:
             return earlier
-
-    limits = TenantLimits.of(await session.scalar(select(Tenant.limits)) or {})
-    await _check_rate(session, principal, limits)
-    open_turns = (
-        await session.scalars(
-            select(Turn)
-            .where(Turn.conversation_id == conversation_id, Turn.status.in_(OPEN_TURN_STATUSES))
-            .order_by(Turn.number)
-        )
-    ).all()
+    facts.check_rate()
+    on_busy = on_busy or facts.on_busy
+    open_turns = await _open_turns(session, conversation_id) if facts.busy else []
     if open_turns and on_busy == "reject":
         raise Busy("A turn is running here. Wait for it, stop it, or send to queue behind it.")
 
-    number = conversation.turn_count + 1
-    now = await clock(session)
+    number, now, limits = conversation.turn_count + 1, facts.now, facts.limits
     turn = Turn(
         id=uuid4(),
         tenant_id=principal.tenant_id,
@@ -141,8 +133,6 @@ async def accept(
         created_at=now,
     )
     session.add(turn)
-    await session.flush()
-    session.add(message)
     conversation.turn_count = number
     conversation.updated_at = now
     events: list[RoomEvent] = []
@@ -152,11 +142,12 @@ async def accept(
             conversation, LiveShape(turn_id=turn.id, status=TurnStatus.QUEUED)
         )
         events.append(ConversationChanged(shape.wire()))
-    await session.flush()
-
     interrupted = open_turns if on_busy == "interrupt" else ()
     for running in interrupted:
         _request_stop(running, principal.user_id, now)
+    await session.flush()
+    session.add(message)
+    await session.flush()
     events += [
         MessageCreated(MessageShape.of(message, principal.name).wire(), client_message_id),
         _status_event(turn),
@@ -200,24 +191,76 @@ async def _earlier(
     return Accepted(message_id, turn_id, conversation_id, status, duplicate=True)
 
 
-async def _check_rate(session: AsyncSession, principal: Principal, limits: TenantLimits) -> None:
-    recent, oldest_age = (
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What accepting depends on, read in one query under the conversation's lock."""
+
+    role: Role | None
+    limits: TenantLimits
+    on_busy: str | None
+    busy: bool
+    recent: int
+    oldest_seconds: float
+    now: datetime
+
+    def check_rate(self) -> None:
+        if self.recent >= self.limits.messages_per_minute:
+            wait = max(1.0, MESSAGES_WINDOW_SECONDS - self.oldest_seconds)
+            raise RateLimited(
+                f"At most {self.limits.messages_per_minute} messages a minute; wait {wait:.0f} s.",
+                retry_after=wait,
+            )
+
+
+async def _facts(session: AsyncSession, principal: Principal, conversation: Conversation) -> _Facts:
+    window = func.now() - timedelta(seconds=MESSAGES_WINDOW_SECONDS)
+    recent = (
+        select(
+            func.count().label("count"),
+            func.extract("epoch", func.now() - func.min(Message.created_at)).label("oldest"),
+        )
+        .where(Message.user_id == principal.user_id, Message.created_at > window)
+        .subquery()
+    )
+    busy = exists().where(
+        Turn.conversation_id == conversation.id, Turn.status.in_(OPEN_TURN_STATUSES)
+    )
+    row = (
         await session.execute(
             select(
-                func.count(),
-                func.extract("epoch", func.now() - func.min(Message.created_at)),
-            ).where(
-                Message.user_id == principal.user_id,
-                Message.created_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 60),
+                Tenant.limits,
+                Project.settings["on_busy"].astext.label("on_busy"),
+                access.role_column(principal.user_id, conversation.project_id).label("role"),
+                busy.label("busy"),
+                recent.c.count.label("recent"),
+                recent.c.oldest,
+                func.clock_timestamp().label("now"),
             )
+            .select_from(Project)
+            .join(Tenant, Tenant.id == Project.tenant_id)
+            .join(recent, true())
+            .where(Project.id == conversation.project_id)
         )
     ).one()
-    if recent >= limits.messages_per_minute:
-        wait = max(1.0, MESSAGES_WINDOW_SECONDS - float(oldest_age or 0))
-        raise RateLimited(
-            f"At most {limits.messages_per_minute} messages a minute; wait {wait:.0f} s.",
-            retry_after=wait,
+    return _Facts(
+        role=access.role_named(row.role),
+        limits=TenantLimits.of(row.limits),
+        on_busy=row.on_busy,
+        busy=row.busy,
+        recent=row.recent,
+        oldest_seconds=float(row.oldest or 0),
+        now=row.now,
+    )
+
+
+async def _open_turns(session: AsyncSession, conversation_id: UUID) -> Sequence[Turn]:
+    return (
+        await session.scalars(
+            select(Turn)
+            .where(Turn.conversation_id == conversation_id, Turn.status.in_(OPEN_TURN_STATUSES))
+            .order_by(Turn.number)
         )
+    ).all()
 
 
 def _ref(turn: Turn, limits: TenantLimits) -> TurnRef:
