@@ -10,14 +10,15 @@ from uuid import UUID, uuid5
 
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import select, text
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.passwords import Passwords
-from store import people, projects, tenants
+from store import datasources, people, projects, tenants
 from store.access import Role
-from store.database import Database, clock
+from store.database import Database
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
 from store.tables import Datasource, Project, User
@@ -131,6 +132,7 @@ async def _demo(
             project = await projects.add(
                 session, tenant_id, ada.id, DEMO_PROJECT,
                 description="Ask about the flights that left New York in 2013.",
+                project_id=_demo_id(tenant_id, DEMO_PROJECT),
             )  # fmt: skip
             await projects.set_member(session, tenant_id, project.id, grace.id, Role.EDITOR)
         await _demo_datasource(session, tenant_id, keys, settings)
@@ -140,10 +142,8 @@ async def _demo_datasource(
     session: AsyncSession, tenant_id: UUID, keys: KeyRing, settings: Settings
 ) -> None:
     given = settings.demo_datasource_url.get_secret_value()
-    # The oldest, should people have made another of the same name.
-    project = await session.scalar(
-        select(Project).where(Project.name == DEMO_PROJECT).order_by(Project.created_at).limit(1)
-    )
+    # By ids of our own: people may have renamed both, or deleted the project.
+    project = await session.get(Project, _demo_id(tenant_id, DEMO_PROJECT))
     if not given or project is None:
         return
     url = make_url(given)
@@ -155,14 +155,13 @@ async def _demo_datasource(
         "ssl": url.query.get("sslmode", "prefer"),
     }
     password = str(url.password or "")
-    row = await session.scalar(
-        select(Datasource).where(
-            Datasource.project_id == project.id, Datasource.name == DEMO_DATASOURCE
-        )
-    )
+    datasource_id = _demo_id(tenant_id, DEMO_DATASOURCE)
+    row = await session.get(Datasource, datasource_id)
     if row is None:
-        session.add(
-            Datasource(
+        await session.execute(
+            insert(Datasource)
+            .values(
+                id=datasource_id,
                 tenant_id=tenant_id,
                 project_id=project.id,
                 name=DEMO_DATASOURCE,
@@ -170,11 +169,16 @@ async def _demo_datasource(
                 config=config,
                 secret=keys.encrypt(password, tenant_id),
             )
+            # People made one of this name themselves: theirs it is.
+            .on_conflict_do_nothing()
         )
     elif row.config != config or _opened(keys, row, tenant_id) != password:
-        row.config, row.secret = config, keys.encrypt(password, tenant_id)
-        row.version += 1
-        row.updated_at = await clock(session)
+        secret = keys.encrypt(password, tenant_id)
+        await datasources.reconnect(session, row, config, secret)
+
+
+def _demo_id(tenant_id: UUID, name: str) -> UUID:
+    return uuid5(tenant_id, name)
 
 
 def _opened(keys: KeyRing, row: Datasource, tenant_id: UUID) -> str | None:

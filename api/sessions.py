@@ -25,7 +25,7 @@ class PersonAnswer(BaseModel):
     installation_admin: bool
 
 
-class TenantAnswer(BaseModel):
+class SignedInTenant(BaseModel):
     """Where he is signed in."""
 
     id: UUID
@@ -37,7 +37,7 @@ class SignedIn(BaseModel):
     """Answer to a sign-in, and to ``me``."""
 
     user: PersonAnswer
-    tenant: TenantAnswer
+    tenant: SignedInTenant
 
 
 def from_our_page(request: Request, edge: CurrentEdge) -> None:
@@ -62,7 +62,7 @@ def signed_in(user: User | Principal, tenant: Tenant) -> SignedIn:
             role=user.role,
             installation_admin=user.installation_admin,
         ),
-        tenant=TenantAnswer(id=tenant.id, name=tenant.name, slug=tenant.slug),
+        tenant=SignedInTenant(id=tenant.id, name=tenant.name, slug=tenant.slug),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import delete, func, select, tuple_
@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from store.access import Role
 from store.errors import Conflict, NotFound
 from store.principal import Principal
-from store.tables import Conversation, Project, ProjectMember, Room, User
+from store.tables import Conversation, Project, ProjectMember, Room, Turn, User
+from workflows.types import OPEN_TURN_STATUSES
 
 _HOST_PATTERN = re.compile(r"(?:\*\.)?[0-9a-z\u00a1-\uffef](?:[0-9a-z._:\u00a1-\uffef-]{0,251})")
 
@@ -130,9 +131,11 @@ async def add(
     description: str = "",
     instructions: str = "",
     settings: dict[str, Any] | None = None,
+    project_id: UUID | None = None,
 ) -> Project:
     """A new project with its room and its first owner."""
     project = Project(
+        id=project_id or uuid4(),
         tenant_id=tenant_id,
         name=name,
         description=description,
@@ -151,8 +154,12 @@ async def add(
     return project
 
 
-async def drop(session: AsyncSession, project_id: UUID) -> None:
-    """Delete a project with everything in it."""
+async def drop(session: AsyncSession, project_id: UUID) -> Sequence[UUID]:
+    """Delete a project with everything in it.
+
+    Returns:
+        Turns that were open: their runs have nothing left to work on and are to be cancelled.
+    """
     # Whoever accepts a message locks its conversation first; so do we, or each would wait for
     # the other.
     await session.execute(
@@ -161,7 +168,15 @@ async def drop(session: AsyncSession, project_id: UUID) -> None:
         .order_by(Conversation.id)
         .with_for_update()
     )
+    open_turns = (
+        await session.scalars(
+            select(Turn.id).where(
+                Turn.project_id == project_id, Turn.status.in_(OPEN_TURN_STATUSES)
+            )
+        )
+    ).all()
     await session.execute(delete(Project).where(Project.id == project_id))
+    return open_turns
 
 
 async def members(session: AsyncSession, project_id: UUID) -> Sequence[Member]:

@@ -146,9 +146,11 @@ async def delete_project(
     """Delete a project with everything in it (owner)."""
     async with edge.database.tenant_session(principal.tenant_id) as session:
         await access.require(session, principal, project_id, Role.OWNER)
-        await projects.drop(session, project_id)
+        open_turns = await projects.drop(session, project_id)
         await audit.record(
             session, principal.tenant_id, Actor.of(principal, address_of(request)),
             "project.delete", "project", project_id, project_id=project_id,
         )  # fmt: skip
     await control.project_deleted(edge.publisher, project_id)
+    for turn_id in open_turns:
+        await edge.turns.abandon(turn_id)

@@ -99,29 +99,14 @@ async def test_starting_again_changes_nothing(server: Postgres, tmp_path: Path) 
         assert await snapshot(rest) == before
 
 
-async def test_what_people_changed_stays(server: Postgres, tmp_path: Path) -> None:
-    await start(server, tmp_path)
-    async with serving(server, settings_for(server, tmp_path), ORIGIN) as rest:
-        root = await rest.sign_in("root@example.org", "the first password")
-        change = {"current": "the first password", "new": "a password of my own"}
-        checked(await root.post("/api/auth/password", json=change))
-        ada = await rest.sign_in("ada@demo.test")
-        [project] = checked(await ada.get("/api/projects"))["items"]
-        checked(await ada.patch(f"/api/projects/{project['id']}", json={"name": "Renamed"}))
-        await start(server, tmp_path)
-        await rest.sign_in("root@example.org", "a password of my own")
-        assert [p["name"] for p in checked(await ada.get("/api/projects"))["items"]] == ["Renamed"]
-        checked(await ada.delete(f"/api/projects/{project['id']}"))
-        await start(server, tmp_path)
-        assert checked(await ada.get("/api/projects"))["items"] == []
-        checked(await ada.post("/api/projects", json={"name": "Demo"}))
-
-
 async def test_what_the_settings_say_anew_holds(server: Postgres, tmp_path: Path) -> None:
     await start(server, tmp_path)
     async with serving(server, settings_for(server, tmp_path), ORIGIN) as rest:
-        query = "SELECT version, config, secret FROM datasources"
-        [before] = await rest.rows(query)
+        ada = await rest.sign_in("ada@demo.test")
+        [project] = checked(await ada.get("/api/projects"))["items"]
+        path = f"/api/projects/{project['id']}"
+        checked(await ada.patch(path, json={"name": "Renamed"}))
+        [before] = checked(await ada.get(f"{path}/datasources"))["items"]
         elsewhere = SecretStr("postgresql://demo_reader:n%C3%A9w@127.0.0.1:1/nycflights13")
         await start(
             server, tmp_path, demo_password=SecretStr("changed password"),
@@ -129,7 +114,26 @@ async def test_what_the_settings_say_anew_holds(server: Postgres, tmp_path: Path
         )  # fmt: skip
         await rest.sign_in("ada@demo.test", "changed password")
         await rest.sign_in("grace@demo.test", "changed password")
-        [after] = await rest.rows(query)
-        assert after["version"] == before["version"] + 1
-        tenant = (await rest.rows("SELECT id FROM tenants WHERE slug = 'demo'"))[0]["id"]
-        assert KeyRing([KEY]).decrypt(after["secret"], tenant) == "néw"
+        assert [p["name"] for p in checked(await ada.get("/api/projects"))["items"]] == ["Renamed"]
+        [after] = checked(await ada.get(f"{path}/datasources"))["items"]
+        assert (after["id"], after["version"]) == (before["id"], before["version"] + 1)
+        [row] = await rest.rows("SELECT tenant_id, secret FROM datasources")
+        assert KeyRing([KEY]).decrypt(row["secret"], row["tenant_id"]) == "néw"
+
+
+async def test_what_people_changed_stays(server: Postgres, tmp_path: Path) -> None:
+    await start(server, tmp_path)
+    async with serving(server, settings_for(server, tmp_path), ORIGIN) as rest:
+        root = await rest.sign_in("root@example.org", "the first password")
+        change = {"current": "the first password", "new": "a password of my own"}
+        checked(await root.post("/api/auth/password", json=change))
+        await start(server, tmp_path)
+        await rest.sign_in("root@example.org", "a password of my own")
+        ada = await rest.sign_in("ada@demo.test")
+        [project] = checked(await ada.get("/api/projects"))["items"]
+        checked(await ada.delete(f"/api/projects/{project['id']}"))
+        checked(await ada.post("/api/projects", json={"name": "Demo"}))
+        await start(server, tmp_path)
+        [own] = checked(await ada.get("/api/projects"))["items"]
+        assert own["name"] == "Demo"
+        assert checked(await ada.get(f"/api/projects/{own['id']}/datasources"))["items"] == []
