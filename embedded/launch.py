@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
@@ -133,13 +134,28 @@ def lose_root(folder: Path, program: str) -> None:
     raise PermissionError("it may not run as root, and no other identity works here")
 
 
+def stand_over(argv: list[str]) -> NoReturn:
+    """Run a program that starts others, such as npm, and end them all when told to end.
+
+    They are in this process's group, and they may not pass on a signal as they should.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    _, status = os.waitpid(os.spawnvp(os.P_NOWAIT, argv[0], argv), 0)  # noqa: S606
+    sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
 def main() -> None:
-    """``launch.py PARENT SIGNAL FOLDER PROGRAM [ARGUMENT …]``; an empty FOLDER keeps root."""
-    parent, death_signal, folder, *argv = sys.argv[1:]
+    """``launch.py HOW PARENT SIGNAL FOLDER PROGRAM [ARGUMENT …]``.
+
+    HOW is "become" or "stand-over"; an empty FOLDER keeps root.
+    """
+    how, parent, death_signal, folder, *argv = sys.argv[1:]
     try:
         if folder:
             lose_root(Path(folder), argv[0])
         tie_to_parent(int(parent), int(death_signal))
+        if how == "stand-over":
+            stand_over(argv)
         # Python ignores these two, and an ignored signal stays ignored in the next program.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

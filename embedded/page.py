@@ -90,7 +90,8 @@ class Npm:
             env=env,
             cwd=FRONTEND,
             umask=0o022,
-            death_signal=SIGTERM,  # npm passes it on to what it runs
+            death_signal=SIGTERM,
+            starts_others=True,
         )
         async with Child(command, self._hear) as child:
             await child.require_end()

@@ -49,7 +49,14 @@ class Command:
     death_signal: signal.Signals = signal.SIGKILL
     """Sent by the kernel when this process ends without having stopped the child."""
     grace: timedelta = timedelta(seconds=15)
+    starts_others: bool = False
+    """It starts processes of its own and may leave them behind; all end at once with it."""
     umask: int = 0o077
+
+    @property
+    def how(self) -> str:
+        """What the launcher does."""
+        return "stand-over" if self.starts_others else "become"
 
 
 class Child:
@@ -67,7 +74,7 @@ class Child:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 [
-                    sys.executable, "-I", "-S", str(LAUNCHER),
+                    sys.executable, "-I", "-S", str(LAUNCHER), command.how,
                     str(os.getpid()), str(int(command.death_signal)),
                     str(command.owned_folder or ""), *command.argv,
                 ],

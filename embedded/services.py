@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from embedded.processes import Child, ChildEnded
 
-FIRST_PAUSE = timedelta(milliseconds=200)
+FIRST_PAUSE = timedelta(milliseconds=50)
 LONGEST_PAUSE = timedelta(seconds=10)
 SETTLED_AFTER = timedelta(seconds=30)
 """A service that ran this long before it ended is not in a crash loop."""
