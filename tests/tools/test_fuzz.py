@@ -67,7 +67,66 @@ def selects(inner):
 
 
 queries = st.recursive(st.builds("SELECT {}".format, columns), selects, max_leaves=6)
+# One hostile part in a query that would run without it.
+hostile = st.one_of(
+    st.sampled_from(
+        [
+            "('app.s1'::regclass).nextval",
+            "o.bump",
+            "(o).bump",
+            "1 === 2",
+            "1::app.counted",
+            "(SELECT b FROM app.bumping)",
+            "(SELECT b FROM over_bumping)",
+            "g.nextval",
+        ]
+    ),
+    calls,
+)
+shapes = st.sampled_from(
+    [
+        "{}",
+        "CASE WHEN o.id = 1 THEN {} END",
+        "coalesce(NULL, {})",
+        "ARRAY[{}]",
+        "ROW(o.id, {})",
+        "({} IS NULL)",
+        "(SELECT {})",
+        "EXISTS (SELECT {})",
+        "json_build_object('a', {})",
+        "greatest({})",
+        "1 IN (SELECT 1 WHERE {} IS NOT NULL)",
+    ]
+)
+places = st.sampled_from(
+    [
+        "SELECT {0} FROM {1}",
+        "SELECT o.id FROM {1} WHERE {0} IS NULL",
+        "SELECT o.id FROM {1} ORDER BY {0}",
+        "SELECT count(*) FROM {1} GROUP BY {0}",
+        "SELECT count(*) FILTER (WHERE {0} IS NOT NULL) FROM {1}",
+        "SELECT o.id FROM {1} CROSS JOIN LATERAL (SELECT {0}) AS l",
+        "WITH c AS MATERIALIZED (SELECT {0} FROM {1}) SELECT 1 FROM c",
+        "SELECT row_number() OVER (ORDER BY {0}) FROM {1}",
+        "SELECT * FROM (SELECT {0} FROM {1}) AS s",
+        "SELECT 1 FROM {1} UNION ALL SELECT 2 FROM {1} WHERE {0} IS NULL",
+        "VALUES ((SELECT {0} FROM {1}))",
+        "EXPLAIN SELECT {0} FROM {1}",
+    ]
+)
+SOURCE = "app.orders AS o CROSS JOIN unnest(ARRAY['app.s1'::regclass]) AS g"
+
+
+def disguise(part, inner, outer, place):
+    return place.format(outer.format(inner.format(part)), SOURCE)
+
+
+disguised = st.builds(disguise, hostile, shapes, shapes, places)
 statements = st.one_of(
+    disguised,
+    disguised,
+    disguised,
+    disguised,
     queries,
     writes,
     st.builds("{}{};{}{}".format, queries, noise, writes, noise),
