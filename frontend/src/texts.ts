@@ -75,7 +75,8 @@ export const texts = {
 
   projects: {
     label: 'Project',
-    none: 'You are not a member of any project yet. Ask an owner to add you.',
+    none: 'You are not in any project yet',
+    noneLead: 'Ask the owner of a project to add you, then look again.',
     notFound: 'This project does not exist, or you are not a member of it.',
     left: {
       requested: 'You have left this project.',

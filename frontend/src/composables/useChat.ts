@@ -79,7 +79,13 @@ export function useChat(): UseChatReturn {
       return { kind: 'failed', text: projects.problem.text, lead: '', retry: projects.load }
     if (!projects.loaded) return { kind: 'loading', text: texts.thread.loading, lead: '' }
     if (chat.leftReason) return { kind: 'missing', text: chat.leftReason, lead: '' }
-    if (projects.items.length === 0) return { kind: 'missing', text: texts.projects.none, lead: '' }
+    if (projects.items.length === 0)
+      return {
+        kind: 'missing',
+        text: texts.projects.none,
+        lead: texts.projects.noneLead,
+        retry: projects.load,
+      }
     if (!project.value) return { kind: 'missing', text: texts.projects.notFound, lead: '' }
     const id = chat.conversationId
     if (id === null) return readOnly.value ? CHOOSE : emptyThread(project.value.name)

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 
 import { highlightCode } from './highlight'
-import { renderMarkdown, useHighlight } from './markdown'
+import { markdownRenderer, useHighlight } from './markdown'
 
 function render(text: string, unfinished = false): HTMLElement {
   const root = document.createElement('div')
-  root.innerHTML = renderMarkdown(text, unfinished)
+  root.innerHTML = markdownRenderer()(text, unfinished)
     .map(({ html }) => html)
     .join('')
   return root
@@ -101,6 +101,25 @@ describe('good text', () => {
     expect(render('```sql\nSELECT 1\n```').querySelector('.hljs-keyword')?.textContent).toBe(
       'SELECT',
     )
+  })
+})
+
+describe('a text that grows', () => {
+  test('ends as it would have been rendered at once', () => {
+    const text = '# Head\n\nSame\n\nSame\n\n- a\n- **b**\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n'
+    const growing = markdownRenderer()
+    for (let end = 1; end < text.length; end += 1) growing(text.slice(0, end), true)
+    expect(growing(text, false)).toEqual(markdownRenderer()(text, false))
+  })
+
+  test('is safe at every step', () => {
+    const text =
+      '[x](javascript:alert(1)) ![a](https://evil.test/?q=S) <img src=x onerror=alert(1)>'
+    for (let end = 1; end <= text.length; end += 1) {
+      const root = render(text.slice(0, end), true)
+      expect(root.querySelector('img,[onerror],[src]')).toBeNull()
+      expect(links(root).every((href) => href.startsWith('https://evil.test'))).toBe(true)
+    }
   })
 })
 

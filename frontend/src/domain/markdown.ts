@@ -83,24 +83,36 @@ function sanitize(html: string): string {
   })
 }
 
+/** Renders a text to its top-level blocks; see `markdownRenderer`. */
+export type RenderMarkdown = (text: string, unfinished: boolean) => MarkdownBlock[]
+
 /**
- * Renders a text to its top-level blocks.
+ * A renderer for one text that may grow. What it has sanitised it remembers until the next call, so
+ * that each step costs the block that changed, not the whole text.
  *
- * @param unfinished The text still grows: what is open is closed, so that nothing flickers between
- *   markup and its signs.
+ * Called with `unfinished`, what is open at the end is closed, so that nothing flickers between
+ * markup and its signs.
  */
-export function renderMarkdown(text: string, unfinished: boolean): MarkdownBlock[] {
-  const env = {}
-  const tokens = markdown.parse(unfinished ? settleTail(text) : text, env)
-  const blocks: MarkdownBlock[] = []
-  let start = 0
-  tokens.forEach((token, index) => {
-    if (token.level !== 0 || token.nesting === 1) return
-    const piece = tokens.slice(start, index + 1)
-    start = index + 1
-    blocks.push({ html: sanitize(markdown.renderer.render(piece, markdown.options, env)) })
-  })
-  return blocks
+export function markdownRenderer(): RenderMarkdown {
+  let known = new Map<string, string>()
+
+  return (text, unfinished) => {
+    const env = {}
+    const tokens = markdown.parse(unfinished ? settleTail(text) : text, env)
+    const seen = new Map<string, string>()
+    const blocks: MarkdownBlock[] = []
+    let start = 0
+    tokens.forEach((token, index) => {
+      if (token.level !== 0 || token.nesting === 1) return
+      const raw = markdown.renderer.render(tokens.slice(start, index + 1), markdown.options, env)
+      start = index + 1
+      const html = seen.get(raw) ?? known.get(raw) ?? sanitize(raw)
+      seen.set(raw, html)
+      blocks.push({ html })
+    })
+    known = seen
+    return blocks
+  }
 }
 
 /** Whether a text holds a code block that names its language. */

@@ -70,6 +70,8 @@ export const useChatStore = defineStore('chat', () => {
   let listSince: RoomEvent[] | null = null
   const threadLoads = new Map<string, ThreadLoad>()
 
+  /** A room is open, and open to this user. */
+  const present = computed(() => room.value !== null && leftReason.value === null)
   const conversations = computed(() => (room.value ? sortedConversations(room.value) : []))
   const conversation = computed(() => room.value?.conversations.get(conversationId.value ?? ''))
   const thread = computed(() => room.value?.threads.get(conversationId.value ?? ''))
@@ -348,6 +350,7 @@ export const useChatStore = defineStore('chat', () => {
   return {
     room,
     conversationId,
+    present,
     conversations,
     conversation,
     thread,
