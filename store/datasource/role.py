@@ -192,8 +192,8 @@ async def inspect_powers(
             RoleTooPowerful(
                 f"The role can do more than work with rows ({', '.join(reasons[:8])}), and a "
                 "read-only transaction does not hold that back. Create a role for reading: "
-                "CREATE ROLE reader LOGIN PASSWORD '…'; GRANT pg_read_all_data is not needed, "
-                "GRANT USAGE ON SCHEMA … and GRANT SELECT ON … are enough."
+                "CREATE ROLE reader LOGIN PASSWORD '…', then GRANT USAGE ON SCHEMA … and "
+                "GRANT SELECT ON … to it."
             )
         )
     return problems

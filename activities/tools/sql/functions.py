@@ -4,8 +4,9 @@ Not here, and so refused: whatever changes anything (sequences, settings, large 
 signals, statistics), sleeps, reads the server's files, tells about other sessions or settings, or
 runs SQL given as a text (``query_to_xml``, ``ts_stat``, ``ts_rewrite``, ``database_to_xml`` …) or
 input functions of types given as a text (``pg_input_is_valid``) or by a row
-(``json_populate_record``: a domain's check may be the database's own code). A test compares the list with the
-catalogue of a real server: every name exists in pg_catalog and none is volatile but `VOLATILE`.
+(``json_populate_record``: a domain's check may be the database's own code). A test compares the
+list with the catalogue of a real server: every name exists in pg_catalog, and none is volatile but
+`VOLATILE`.
 """
 
 MATHS = """
