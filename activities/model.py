@@ -149,6 +149,8 @@ class OpenAIModel(ModelActivities):
                 await text.drain()
             except asyncio.CancelledError:
                 if _stopped_by_people():
+                    # What people have been shown and what is kept are the same text.
+                    await text.drain()
                     await self._store(
                         begun, endpoint, completion, text.text, "stopped", "cancelled"
                     )

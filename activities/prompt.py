@@ -40,8 +40,9 @@ def build(instructions: str, history: Sequence[HistoryMessage]) -> list[dict[str
             messages += _assistant(item)
         else:
             entry: dict[str, Any] = {"role": message.role, "content": message.content}
-            if several and message.user_id is not None:
-                entry["name"] = _NAME.sub("_", f"user_{message.user_id}")[:64]
+            if several and item.author:
+                # Who speaks, where several do; the field's alphabet is the API's.
+                entry["name"] = _NAME.sub("_", item.author)[:64]
             messages.append(entry)
     return messages
 

@@ -21,6 +21,8 @@ from store.tables import Message
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_SECONDS = 0.25
+# Readers compare the final text's hash, so a publish that never ends only costs them a fetch.
+DRAIN_SECONDS = 5.0
 
 Publish = Callable[[bytes], Awaitable[None]]
 
@@ -66,8 +68,10 @@ class StreamingText:
             self._grown.set()
 
     async def drain(self) -> None:
-        """Wait until everything added has been published."""
-        await self._idle.wait()
+        """Wait until everything added has been published, or the bus is plainly away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._idle.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StreamingText"]:

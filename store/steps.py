@@ -13,7 +13,7 @@ from store.database import clock
 from store.limits import TenantLimits
 from store.messages import done_event, drop_draft, next_position
 from store.shapes import TemporalLinks
-from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage
+from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage, User
 from store.tool_executions import of_messages, result_event
 from workflows.events import RoomEvent, ToolCalled, TurnStatusChanged
 from workflows.types import OPEN_TURN_STATUSES, StepInput, ToolStatus, TurnStatus
@@ -29,6 +29,7 @@ class HistoryMessage:
 
     message: Message
     executions: Sequence[ToolExecution]
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,10 @@ def _running(turn: Turn, detail: str | None = None) -> TurnStatusChanged:
 
 
 async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[HistoryMessage]:
-    rows = (
-        await session.scalars(
-            select(Message)
+    found = (
+        await session.execute(
+            select(Message, User.name)
+            .outerjoin(User, User.id == Message.user_id)
             .where(
                 Message.conversation_id == turn.conversation_id,
                 Message.turn_number <= turn.number,
@@ -167,6 +169,8 @@ async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[Hist
             .limit(MAX_HISTORY_MESSAGES)
         )
     ).all()
+    rows = [row for row, _ in found]
+    names = {row.id: name or "" for row, name in found}
     kept: list[Message] = []
     size, cut_at = 0, -1
     for row in rows:
@@ -183,7 +187,9 @@ async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[Hist
     with_calls = [row.id for row in kept if row.tool_calls]
     for execution in await of_messages(session, with_calls):
         executions.setdefault(execution.message_id, []).append(execution)
-    return [HistoryMessage(row, executions.get(row.id, ())) for row in reversed(kept)]
+    return [
+        HistoryMessage(row, executions.get(row.id, ()), names[row.id]) for row in reversed(kept)
+    ]
 
 
 async def complete(

@@ -26,8 +26,9 @@ MODEL_RETRY = RetryPolicy(
 TOOL_TIMEOUT_MARGIN = timedelta(seconds=10)
 TOOL_RETRY_INTERVAL = timedelta(milliseconds=500)
 # Claims decide whether an effect may run again, so even a `once` tool's activity may be retried:
-# the second attempt finds the claim and says "unknown".
-TOOL_MAX_ATTEMPTS = 3
+# the second attempt finds the claim and says "unknown". Five attempts span seven seconds, enough
+# for a database that restarts.
+TOOL_MAX_ATTEMPTS = 5
 
 DATABASE_ACTIVITY_TIMEOUT = timedelta(seconds=20)
 # Terminal states must be written: about half an hour of attempts, then housekeeping takes over.
