@@ -127,6 +127,15 @@ class Rest:
         finally:
             await connection.close()
 
+    async def held_up(self, table: str, **where: str) -> asyncpg.Connection:
+        """Lock some rows until the connection is closed, so that two writers meet before them."""
+        connection = await asyncpg.connect(self.server.dsn("postgres", "everturn"))
+        await connection.execute("BEGIN")
+        [(column, value)] = where.items()
+        query = f"SELECT 1 FROM {table} WHERE {column} = $1::uuid FOR UPDATE"
+        assert await connection.fetch(query, value)
+        return connection
+
     async def noticed(self, **wanted: Any) -> dict[str, Any]:
         """Wait for a control notice with these fields."""
         async with asyncio.timeout(5):

@@ -166,6 +166,23 @@ async def test_a_mixture_of_both_tenants_ids_names_nothing(
     assert await state(rest, company) == before
 
 
+async def test_a_datasource_is_found_under_its_own_project_only(company: Company) -> None:
+    body = {"name": "api", "kind": "http", "config": {"base_url": "https://api.test"}}
+    here = f"/api/projects/{company.project_id}/datasources"
+    source = checked(await company.owner.post(here, json=body))["id"]
+    other = checked(await company.editor.post("/api/projects", json={"name": "Other"}))["id"]
+    there = f"/api/projects/{other}/datasources"
+    for method, path, change in [
+        ("GET", f"{there}/{source}", None),
+        ("PATCH", f"{there}/{source}", {"name": "mine"}),
+        ("POST", f"{there}/{source}/test", None),
+        ("DELETE", f"{there}/{source}", None),
+    ]:
+        answer = await company.editor.request(method, path, json=change)
+        assert answer.status_code == 404, f"{method}: {answer.text}"
+    assert checked(await company.editor.get(f"{here}/{source}"))["name"] == "api"
+
+
 async def test_a_colleague_outside_the_project_sees_nothing_of_it(
     rest: Rest, company: Company
 ) -> None:

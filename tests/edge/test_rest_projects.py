@@ -167,14 +167,20 @@ async def test_a_project_keeps_an_owner(company: Company) -> None:
     assert (await company.owner.put(own, json={"role": "owner"})).status_code == 403
 
 
-async def test_two_owners_cannot_both_leave_at_once(company: Company) -> None:
-    members = f"/api/projects/{company.project_id}/members"
-    paths = {name: f"{members}/{company.people[name]}" for name in ("owner", "editor")}
-    checked(await company.owner.put(paths["editor"], json={"role": "owner"}))
-    answers = await asyncio.gather(
-        *(company.clients[name].delete(path) for name, path in paths.items())
-    )
-    assert sorted(answer.status_code for answer in answers) == [204, 409]
+async def test_two_owners_cannot_both_leave_at_once(rest: Rest, company: Company) -> None:
+    for _ in range(2):
+        project = checked(await company.owner.post("/api/projects", json={"name": "P"}))
+        members = f"/api/projects/{project['id']}/members"
+        paths = {name: f"{members}/{company.people[name]}" for name in ("owner", "editor")}
+        checked(await company.owner.put(paths["editor"], json={"role": "owner"}))
+        held = await rest.held_up("project_members", project_id=project["id"])
+        leaving = [
+            asyncio.create_task(company.clients[name].delete(path)) for name, path in paths.items()
+        ]
+        await asyncio.sleep(0.2)
+        await held.close()
+        codes = sorted(answer.status_code for answer in await asyncio.gather(*leaving))
+        assert codes == [204, 409]
 
 
 async def test_somebody_shut_out_cannot_be_added(company: Company) -> None:
