@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from api.passwords import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
 from store.errors import Invalid
+from store.wire import encode
 
 MAX_NAME_CHARS = 255
 MAX_TEXT_CHARS = 20_000
@@ -83,7 +84,7 @@ Cursor = Annotated[str | None, Query(max_length=1024)]
 
 def cursor_of(*place: Any) -> str:
     """An opaque cursor that stands for the last row of a page."""
-    return base64.urlsafe_b64encode(orjson.dumps(place, default=str)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(encode(place)).decode().rstrip("=")
 
 
 def place_of(cursor: str | None, *kinds: type[Any]) -> tuple[Any, ...] | None:

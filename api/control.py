@@ -6,9 +6,8 @@ They only hurry: an edge that misses one finds out by its own regular checks.
 from collections.abc import Iterable
 from uuid import UUID
 
-import orjson
-
 from store.bus import CONTROL_CHANNEL, PostgresPublisher
+from store.wire import encode
 
 SESSIONS_PER_NOTICE = 100  # 39 bytes each, and a notice holds 7,900
 
@@ -45,5 +44,4 @@ async def user(publisher: PostgresPublisher, user_id: UUID) -> None:
 
 
 async def _send(publisher: PostgresPublisher, notice: dict[str, object]) -> None:
-    # `default`: the database driver's ids are a subclass that orjson does not know.
-    await publisher.publish(CONTROL_CHANNEL, orjson.dumps(notice, default=str))
+    await publisher.publish(CONTROL_CHANNEL, encode(notice))
