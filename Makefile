@@ -30,7 +30,7 @@ imports: dev ## who may import whom
 	@$(PY) .venv/bin/lint-imports
 
 docs-check: dev ## spelling of the documents
-	@$(PY) -m codespell_lib docs *.md
+	@$(PY) -m codespell_lib docs $(wildcard *.md)
 
 page-check: dev ## lint, types, tests and build of the page
 	@$(PY) -m embedded.page check test
