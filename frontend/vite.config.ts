@@ -19,8 +19,9 @@ export default defineConfig({
   server: {
     port: 5173,
     proxy: {
-      '/api': { target: EDGE },
-      '/ws': { target: EDGE, ws: true },
+      // The edge lets no foreign page in; this one stands in for its own.
+      '/api': { target: EDGE, headers: { origin: EDGE } },
+      '/ws': { target: EDGE, headers: { origin: EDGE }, ws: true },
     },
   },
   test: {

@@ -7,6 +7,9 @@
  *   `client_message_id`; the server counts them once. Other requests fail with the connection.
  * - A connection that says nothing for two heartbeats is taken for dead and replaced at once,
  *   without waiting for a close handshake that cannot arrive.
+ *
+ * Not `useWebSocket` of @vueuse/core, which waits for that handshake, sets no limit to the opening
+ * one, and starts its waiting times over with every handshake that succeeds.
  */
 import type {
   AckData,
