@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
@@ -31,6 +32,7 @@ from activities.tools.registry import Registry
 from store import steps
 from store.bus import PostgresPublisher, room_channel
 from store.database import Database
+from store.net import AddressRefused, HostNotFound, check_host
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -83,11 +85,16 @@ def new_client() -> openai.AsyncOpenAI:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a tenant's model is, and as what it is asked."""
+    """Where a tenant's model is, and as what it is asked.
+
+    Attributes:
+        guarded: The address is a tenant's word, so it must not lead into the operator's network.
+    """
 
     url: str | None
     key: str
     model: str
+    guarded: bool = False
 
 
 class OpenAIModel(ModelActivities):
@@ -133,6 +140,7 @@ class OpenAIModel(ModelActivities):
 
     async def _attempt(self, begun: BegunStep) -> StepResult:
         endpoint = self._endpoint(begun)
+        await self._check_address(endpoint)
         completion = Completion()
         channel = room_channel(begun.turn.project_id)
 
@@ -246,7 +254,8 @@ class OpenAIModel(ModelActivities):
                     " An administrator has to enter it again.",
                     retry=False,
                 ) from None
-            return Endpoint(config.url, key, config.model or settings.openai_model or DEFAULT_MODEL)
+            model = config.model or settings.openai_model or DEFAULT_MODEL
+            return Endpoint(config.url, key, model, guarded=bool(config.url))
         if installation_key or settings.openai_base_url:
             model = config.model or settings.openai_model or DEFAULT_MODEL
             return Endpoint(settings.openai_base_url or None, installation_key or "none", model)
@@ -257,6 +266,24 @@ class OpenAIModel(ModelActivities):
             "No model is configured. Set the tenant's model, or OPENAI_API_KEY for all tenants.",
             retry=False,
         )
+
+    async def _check_address(self, endpoint: Endpoint) -> None:
+        """Judge a tenant's address at the time of use, not only when it was saved."""
+        if not endpoint.guarded:
+            return
+        parts = urlsplit(endpoint.url or "")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            await check_host(parts.hostname or "", port, self._settings.private_hosts)
+        except HostNotFound:
+            raise errors.unavailable("The model's server has no address now.") from None
+        except AddressRefused:
+            raise Trouble(
+                TurnCode.MODEL_REFUSED,
+                "The tenant's model address leads where tenants may not go."
+                " The operator can allow it in PRIVATE_HOSTS.",
+                retry=False,
+            ) from None
 
     async def _store(
         self,

@@ -40,7 +40,7 @@ class ProjectSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    on_busy: Literal["enqueue", "reject", "interrupt", "steer"] = "enqueue"
+    on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
     agent_replies: Literal["always", "mentioned"] = "always"
     http_allowed_hosts: list[
         Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host_pattern)]

@@ -1,10 +1,9 @@
 """One tool call, from its row to its outcome.
 
 Look up, authorise, validate, claim, run, bound, store. Authority comes from the database at the
-moment of running, never from when the call was asked for.
-The claim is committed before the tool starts: an effect of class ``once`` whose claim has no
-outcome is never run again, it ends ``unknown``. A tool's failure is an outcome for the model; only a fault
-of ours is an exception.
+moment of running, never from when the call was asked for. The claim is committed before the tool
+starts: an effect of class ``once`` whose claim has no outcome is never run again, it ends
+``unknown``. A tool's failure is an outcome for the model; only a fault of ours is an exception.
 """
 
 import asyncio

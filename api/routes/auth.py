@@ -21,7 +21,7 @@ from api.sessions import (
 from api.state import CurrentEdge, Edge
 from store import audit, people, tenants, tokens
 from store.audit import Actor
-from store.errors import RateLimited, Unauthenticated
+from store.errors import Forbidden, RateLimited, Unauthenticated
 from store.tables import User
 
 router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=AuditedRoute)
@@ -102,6 +102,9 @@ async def me(principal: CurrentPrincipal, edge: CurrentEdge) -> SignedIn:
 @router.post("/ws-ticket")
 async def ws_ticket(principal: CurrentPrincipal, edge: CurrentEdge) -> Ticket:
     """A ticket that opens one socket, for a page of another origin."""
+    if principal.session_id is None:
+        # A ticket would outlive the token and forget its scopes.
+        raise Forbidden("An API token opens a socket itself: send it as Authorization: Bearer.")
     async with edge.database.tenant_session(principal.tenant_id) as session:
         ticket = await tokens.add_ticket(
             session, principal.tenant_id, principal.user_id, principal.session_id

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal
 from api.bodies import DEFAULT_PAGE, Body, Items, Limit, Name
 from api.state import CurrentEdge
@@ -15,7 +16,7 @@ from store.errors import Unavailable
 from store.shapes import ConversationShape, MessageShape
 from store.turns import DEFAULT_TITLE
 
-router = APIRouter(prefix="/api", tags=["conversations"])
+router = APIRouter(prefix="/api", tags=["conversations"], route_class=AuditedRoute)
 
 
 class ConversationBody(Body):

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal
 from api.bodies import DEFAULT_PAGE, Limit, storable
 from api.state import CurrentEdge
@@ -13,7 +14,7 @@ from store import access, search
 from store.access import Role
 from store.errors import Invalid
 
-router = APIRouter(prefix="/api", tags=["search"])
+router = APIRouter(prefix="/api", tags=["search"], route_class=AuditedRoute)
 
 
 class Hit(BaseModel):

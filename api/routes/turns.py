@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal
 from api.bodies import Items, Limit
 from api.state import CurrentEdge
@@ -13,7 +14,7 @@ from store import access, rooms, tool_executions, turns
 from store.access import Role
 from store.shapes import ToolExecutionShape, TurnShape
 
-router = APIRouter(prefix="/api", tags=["turns"])
+router = APIRouter(prefix="/api", tags=["turns"], route_class=AuditedRoute)
 
 
 class Event(BaseModel):
