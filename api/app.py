@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
-from api import page, problems
+from api import metrics, page, problems
 from api.auth import is_https
 from api.bootstrap import bootstrap
 from api.headers import SecureHeaders
@@ -63,6 +63,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     rooms = Rooms(database, listener, signer)
     await rooms.start()
     stack.push_async_callback(rooms.close)
+    if settings.metrics_port is not None:
+        metrics.serve(rooms, settings.host, settings.metrics_port)
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     runs = TurnRuns(await connect(settings, lazy=True))
     return Edge(

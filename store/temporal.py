@@ -2,27 +2,41 @@
 
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import (
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 
 from store.settings import Settings
 
 
-def runtime() -> Runtime:
-    """The SDK's core, quiet below warnings."""
+def runtime(metrics_address: str | None = None) -> Runtime:
+    """The SDK's core, quiet below warnings.
+
+    Args:
+        metrics_address: ``host:port`` where the SDK serves its own Prometheus metrics.
+    """
     return Runtime(
         telemetry=TelemetryConfig(
-            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
+            logging=LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR")),
+            metrics=PrometheusConfig(bind_address=metrics_address) if metrics_address else None,
         )
     )
 
 
-async def connect(settings: Settings, *, lazy: bool = False) -> Client:
+async def connect(
+    settings: Settings, *, lazy: bool = False, metrics_address: str | None = None
+) -> Client:
     """Connect to the Temporal server.
 
     Args:
         lazy: Connect with the first call, so that a process starts while Temporal is away.
+        metrics_address: See `runtime`.
     """
     profile = ClientConfig.load_client_connect_config()
     profile.setdefault("target_host", settings.temporal_address)
     profile.setdefault("namespace", settings.temporal_namespace)
-    return await Client.connect(**profile, lazy=lazy, runtime=runtime())
+    return await Client.connect(**profile, lazy=lazy, runtime=runtime(metrics_address))

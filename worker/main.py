@@ -89,9 +89,11 @@ async def compose(
 
 async def _connected(settings: Settings) -> Client:
     delay = 0.2
+    port = settings.metrics_port
+    address = f"{settings.host}:{port}" if port is not None else None
     while True:
         try:
-            return await connect(settings)
+            return await connect(settings, metrics_address=address)
         except (RPCError, RuntimeError):
             log.warning("temporal_away", address=settings.temporal_address)
             await asyncio.sleep(delay)
