@@ -30,7 +30,6 @@ from workflows import policies
 from workflows.interfaces import ModelActivities, ToolActivities, TurnActivities
 from workflows.types import (
     FinishInput,
-    FinishResult,
     Queue,
     StepInput,
     StepResult,
@@ -82,7 +81,7 @@ class ConversationTurn:
         except BaseException as exc:
             if not (is_cancelled_exception(exc) or isinstance(exc, ActivityError)):
                 raise
-            status, code = _ending_of(exc)
+            status, code = self._ending_of(exc)
         return await self._finish(status, code)
 
     async def _loop(self) -> tuple[TurnStatus, str]:
@@ -156,20 +155,18 @@ class ConversationTurn:
 
     async def _finish(self, status: TurnStatus, code: str) -> str:
         """Write the terminal state and start the next queued turn; a stop cannot interrupt it."""
-        finishing = asyncio.create_task(self._write_ending(status, code))
+        finishing = asyncio.create_task(self._end(status, code))
         while not finishing.done():
             try:
                 await asyncio.shield(finishing)
             except asyncio.CancelledError:
+                # Also while the successor starts: the stop would be handed on to it.
                 continue
-        ended = finishing.result()
-        workflow.upsert_search_attributes([TURN_STATUS.value_set(status)])
-        if ended.next_turn is not None:
-            await start_turn(ended.next_turn)
+        finishing.result()
         return status
 
-    async def _write_ending(self, status: TurnStatus, code: str) -> FinishResult:
-        return await workflow.execute_activity_method(
+    async def _end(self, status: TurnStatus, code: str) -> None:
+        ended = await workflow.execute_activity_method(
             TurnActivities.finish_turn,
             FinishInput(self._turn, status, code),
             task_queue=Queue.TURNS,
@@ -178,6 +175,25 @@ class ConversationTurn:
             summary=f"finish: {status}",
             priority=priority(self._turn),
         )
+        workflow.upsert_search_attributes([TURN_STATUS.value_set(status)])
+        if ended.next_turn is not None:
+            await start_turn(ended.next_turn)
+
+    def _ending_of(self, exc: BaseException) -> tuple[TurnStatus, str]:
+        """Terminal state that an exception out of the loop stands for."""
+        # A stop may end an activity that fails on its way out; it is a stop all the same.
+        if is_cancelled_exception(exc) or workflow.cancellation_reason() is not None:
+            return TurnStatus.CANCELLED, TurnCode.STOPPED
+        cause = exc.__cause__
+        if isinstance(cause, ApplicationError) and cause.type == TurnCode.STOPPED:
+            return TurnStatus.CANCELLED, TurnCode.STOPPED
+        if isinstance(cause, ApplicationError) and cause.type in set(TurnCode):
+            return TurnStatus.FAILED, TurnCode(cause.type)
+        if isinstance(cause, TimeoutError):
+            # Whatever ran out first: at the turn's deadline it is the turn that took too long.
+            over = cause.type == TimeoutType.SCHEDULE_TO_CLOSE or self._remaining() <= _LAST_MOMENT
+            return TurnStatus.FAILED, TurnCode.TIMED_OUT if over else TurnCode.MODEL_UNAVAILABLE
+        return TurnStatus.FAILED, TurnCode.INTERNAL_ERROR
 
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), _LAST_MOMENT)
@@ -202,19 +218,3 @@ async def start_turn(turn: TurnRef) -> None:
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("turn %s was started already", turn.turn_id)
-
-
-def _ending_of(exc: BaseException) -> tuple[TurnStatus, str]:
-    """Terminal state that an exception out of the loop stands for."""
-    if is_cancelled_exception(exc):
-        return TurnStatus.CANCELLED, TurnCode.STOPPED
-    cause = exc.__cause__
-    if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_CLOSE:
-        return TurnStatus.FAILED, TurnCode.TIMED_OUT
-    if isinstance(cause, ApplicationError) and cause.type == TurnCode.STOPPED:
-        return TurnStatus.CANCELLED, TurnCode.STOPPED
-    if isinstance(cause, ApplicationError) and cause.type in set(TurnCode):
-        return TurnStatus.FAILED, TurnCode(cause.type)
-    if isinstance(cause, TimeoutError):
-        return TurnStatus.FAILED, TurnCode.MODEL_UNAVAILABLE
-    return TurnStatus.FAILED, TurnCode.INTERNAL_ERROR
