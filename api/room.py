@@ -8,7 +8,7 @@ them is passed on. Sockets therefore see no hole, and nobody is ever waited for.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -32,6 +32,11 @@ READ_BATCH = 500
 RECENT_EVENTS = 512
 RETRY_SECONDS = 0.5
 CHECKPOINT_WAIT_SECONDS = 0.1
+# After so many characters of a batch the sockets' writers get their turn: a healthy socket must
+# not overflow because its edge has fallen behind.
+BREATH_CHARS = 128 * 1024
+# More than this piles up only behind a reader who cannot keep up with the room.
+MAX_HELD_FRAMES = 5_000
 
 
 class Receiver(Protocol):
@@ -42,6 +47,12 @@ class Receiver(Protocol):
     def send(self, text: str) -> None:
         """Queue a frame; never waits."""
 
+    async def drained(self) -> None:
+        """Return when there is room for more."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Close soon; never waits."""
+
 
 @dataclass(slots=True)
 class Member:
@@ -49,7 +60,7 @@ class Member:
 
     Attributes:
         deltas: Conversations whose deltas it wants; None for all.
-        held: Frames that wait while missed events are being fetched for it; None otherwise.
+        held: Frames that wait while missed events are being sent to it; None otherwise.
     """
 
     socket: Receiver
@@ -58,10 +69,12 @@ class Member:
 
     def send(self, text: str) -> None:
         """Hand on a frame, in order."""
-        if self.held is not None:
+        if self.held is None:
+            self.socket.send(text)
+        elif len(self.held) < MAX_HELD_FRAMES:
             self.held.append(text)
         else:
-            self.socket.send(text)
+            self.socket.end(4409, "slow consumer; rejoin with after_seq")
 
 
 class Room:
@@ -275,22 +288,27 @@ class Room:
         while True:
             async with self._database.tenant_session(self.tenant_id) as session:
                 events = await rooms.read(session, self.project_id, self.seq, READ_BATCH)
+            unbroken = 0
             for event in events:
                 # Two readers may overlap (a join and the follower); each event passes once.
                 if event.seq == self.seq + 1:
-                    self._durable(event)
+                    unbroken += self._durable(event)
+                if unbroken > BREATH_CHARS:
+                    unbroken = 0
+                    await asyncio.sleep(0)
             if self._stale:
                 self._stale = False
                 await self._refresh_texts()
             if len(events) < READ_BATCH:
                 return
 
-    def _durable(self, event: StoredEvent) -> None:
+    def _durable(self, event: StoredEvent) -> int:
         self.seq = event.seq
         self._live.fold(event.type, event.data)
         text = event.frame().decode()
         self._recent.append((event.seq, text))
         self._broadcast(text)
+        return len(text)
 
     def _broadcast(self, text: str, deltas_of: str | None = None) -> None:
         for member in self.members.values():
@@ -305,41 +323,52 @@ class Room:
 
     async def join(
         self, socket: Receiver, after_seq: int | None, deltas: frozenset[str] | None
-    ) -> None:
-        """Add a socket: snapshot first, then whatever it missed, then everything as it comes.
+    ) -> list[str]:
+        """Add a socket and send it the snapshot; until `replay`, nothing else.
 
         Args:
             after_seq: Number of the last event the client has; None for a fresh start.
+
+        Returns:
+            The events it has missed.
         """
         await self.ready.wait()
         if after_seq is not None and after_seq > self.seq:
             # It may have read further on another edge.
             await self._persist(self.catch_up)
-        member = Member(socket, deltas)
+        member = Member(socket, deltas, held=[])
         missed = self._recent_after(after_seq)
         self.members[socket] = member
         head = self.seq
         joined: dict[str, Any] = {
             "project_id": self.project_id,
             "seq": head,
-            "recovered": missed is not None,
             "live": self._live.snapshot(),
             "presence": self.presence(),
         }
         if missed is None and after_seq is not None and self._replayable(after_seq):
-            member.held = []
             missed = await self._logged_after(after_seq, head)
-            joined["recovered"] = missed is not None
-            if self.members.get(socket) is not member:
-                # Expelled meanwhile, and told so.
-                return
-        socket.send(frame("project_joined", joined).decode())
-        for text in missed or ():
-            socket.send(text)
-        if member.held is not None:
-            held, member.held = member.held, None
-            for text in held:
+        joined["recovered"] = missed is not None
+        # If it was expelled meanwhile, it has been told so.
+        if self.members.get(socket) is member:
+            socket.send(frame("project_joined", joined).decode())
+        return missed or []
+
+    async def replay(self, socket: Receiver, missed: Sequence[str]) -> None:
+        """Send what a socket has missed, and what came meanwhile, no faster than it reads."""
+        member = self.members.get(socket)
+        if member is None:
+            return
+        while True:
+            for text in missed:
                 socket.send(text)
+                await socket.drained()
+                if self.members.get(socket) is not member:
+                    return
+            if not member.held:
+                member.held = None
+                return
+            missed, member.held = member.held, []
 
     def _replayable(self, after_seq: int) -> bool:
         return 0 <= after_seq <= self.seq and self.seq - after_seq <= MAX_REPLAYED_EVENTS

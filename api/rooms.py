@@ -40,9 +40,6 @@ class Socket(Receiver, Protocol):
 
     address: str
 
-    def end(self, code: int, reason: str) -> None:
-        """Close soon; never waits."""
-
 
 class Rooms:
     """The rooms with members on this edge.
@@ -130,13 +127,15 @@ class Rooms:
         room.joining += 1
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
-                await room.join(socket, after_seq, None if deltas is None else frozenset(deltas))
+                wanted = None if deltas is None else frozenset(deltas)
+                missed = await room.join(socket, after_seq, wanted)
         except TimeoutError:
             room.leave(socket)
             raise Unavailable("The room cannot be read now; try again.", retry_after=1) from None
         finally:
             room.joining -= 1
             self._retire_if_empty(room)
+        await room.replay(socket, missed)
         if self._notices != notices:
             # What was allowed above may have been revoked before the socket was in the room, where
             # the notice would have found it.

@@ -42,6 +42,8 @@ HEARTBEAT_SECONDS = 20
 JOIN_SECONDS = 30.0
 MAX_QUEUED_BYTES = 1024 * 1024
 MAX_QUEUED_FRAMES = 1_000
+# Whoever comes back to a long log reads it at his own pace, but at some pace.
+REPLAY_SECONDS = 30.0
 # A laggard has this long to drain its kernel's buffers and read why it was closed.
 CLOSE_SECONDS = 10.0
 BAD_FRAMES, BAD_FRAMES_SECONDS = 5, 10.0
@@ -81,6 +83,7 @@ class ChatSocket:
         self._queue: deque[str] = deque()
         self._queued_bytes = 0
         self._filled = asyncio.Event()
+        self._relieved = asyncio.Event()
         self._ending: tuple[int, str] | None = None
         self._ended = asyncio.Event()
         self._joined = False
@@ -97,12 +100,27 @@ class ChatSocket:
         self._queue.append(text)
         # Code points stand in for bytes: cheap, and right for nearly all of what is sent.
         self._queued_bytes += len(text)
-        if len(self._queue) > MAX_QUEUED_FRAMES or (
-            self._queued_bytes > MAX_QUEUED_BYTES and len(self._queue) > 1
-        ):
+        if not self._fits(1.0) and len(self._queue) > 1:
             self._queue.clear()
             self.end(4409, "slow consumer; rejoin with after_seq")
         self._filled.set()
+
+    async def drained(self) -> None:
+        """Return when the queue is at most half full; ends a socket that takes too long."""
+        if self._fits(0.5):
+            return
+        self._relieved.clear()
+        try:
+            async with asyncio.timeout(REPLAY_SECONDS):
+                await self._relieved.wait()
+        except TimeoutError:
+            self.end(4409, "slow consumer; rejoin with after_seq")
+
+    def _fits(self, share: float) -> bool:
+        return (
+            len(self._queue) <= MAX_QUEUED_FRAMES * share
+            and self._queued_bytes <= MAX_QUEUED_BYTES * share
+        )
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Queue a frame for this client alone."""
@@ -121,6 +139,8 @@ class ChatSocket:
                 text = self._queue.popleft()
                 self._queued_bytes -= len(text)
                 await self._websocket.send({"type": "websocket.send", "text": text})
+                if self._fits(0.25):
+                    self._relieved.set()
             if self._ending is not None:
                 return
             self._filled.clear()
