@@ -3,11 +3,12 @@
 Text is numbered tokens ``‹e2.0001›``: the number after ``e`` is the generation attempt, so any
 missing, doubled or mixed character shows in a scan. Markers (``#name:arg:arg``), joined by spaces:
 
-``#text:N[:per_second]`` answer with N tokens · ``#say:words_with_underscores`` ·
-``#cut:K`` break the connection after K tokens, once · ``#429:N[:retry_after]`` · ``#500:N`` ·
-``#status:CODE`` always · ``#hang`` accept and say nothing, once · ``#nodone`` · ``#error200`` once ·
-``#emoji`` · ``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once ·
-``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) · ``#loop:NAME:JSON`` for ever.
+``#text:N[:per_second[:…]]`` answer with N tokens, at a rate of its own in each attempt ·
+``#say:words_with_underscores`` · ``#cut:K`` break the connection after K tokens, once ·
+``#429:N[:retry_after]`` · ``#500:N`` · ``#status:CODE`` always · ``#hang`` accept and say nothing,
+once · ``#nodone`` · ``#error200`` once · ``#emoji`` · ``#split`` surrogate pairs cut over chunks ·
+``#length`` · ``#html`` once · ``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
+``#loop:NAME:JSON`` for ever.
 """
 
 import asyncio
@@ -88,7 +89,7 @@ class ModelServer:
         call = Call(body, dict(request.headers), time.monotonic(), generation)
         self.calls.append(call)
         marks = [(m.group(1), _args(m.group(2))) for m in MARKER.finditer(text)]
-        names = {name: args for name, args in marks}
+        names = dict(marks)
         if (refusal := self._refusal(names, generation)) is not None:
             return refusal
         tools = [args for name, args in marks if name == "loop" or (name == "tool" and step == 0)]
@@ -122,8 +123,9 @@ class ModelServer:
                 yield part
             reason = "tool_calls" if tools else "length" if "length" in names else "stop"
             yield _chunk({}, reason)
-            yield _data({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": call.sent,
-                                                  "total_tokens": 7 + call.sent}})  # fmt: skip
+            usage = {"prompt_tokens": 7, "completion_tokens": call.sent,
+                     "total_tokens": 7 + call.sent}  # fmt: skip
+            yield _data({"choices": [], "usage": usage})
             if "nodone" not in names:
                 yield b"data: [DONE]\n\n"
             call.finished = True
@@ -154,7 +156,8 @@ class ModelServer:
                 )
             return
         arguments = names.get("text", ["5"])
-        count, rate = int(arguments[0]), float(arguments[1]) if len(arguments) > 1 else 0.0
+        rates = [float(rate) for rate in arguments[1:]] or [0.0]
+        count, rate = int(arguments[0]), rates[min(call.generation, len(rates)) - 1]
         cut = int(names["cut"][0]) if "cut" in names and call.generation == 1 else None
         started = time.monotonic()
         for number in range(1, count + 1):
@@ -173,7 +176,7 @@ class ModelServer:
         server = uvicorn.Server(config)
         server.capture_signals = _no_signals  # type: ignore[method-assign]
         task = asyncio.create_task(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 -- it has no event for it
             await asyncio.sleep(0.01)
         try:
             yield self
