@@ -7,7 +7,8 @@ from datetime import timedelta
 from embedded.ports import LOOPBACK
 from embedded.processes import Child, ChildEnded
 
-ASK_AGAIN = timedelta(milliseconds=30)
+FIRST_PAUSE = timedelta(milliseconds=20)
+LONGEST_PAUSE = timedelta(milliseconds=200)  # asking costs the server something too
 MAX_ANSWER_BYTES = 65_536
 ANSWER_WITHIN = timedelta(seconds=5)
 
@@ -21,12 +22,14 @@ async def until_ready(
         ChildEnded: the child ended instead, or took longer than ``within``.
     """
     name = child.command.name
+    pause = FIRST_PAUSE
     try:
         async with asyncio.timeout(within.total_seconds()):
             while not await ready():
                 if not child.alive:
                     raise ChildEnded(name, child.how, child.tail)
-                await asyncio.sleep(ASK_AGAIN.total_seconds())
+                await asyncio.sleep(pause.total_seconds())
+                pause = min(pause * 1.3, LONGEST_PAUSE)
     except TimeoutError as error:
         how = f"was not ready after {within.total_seconds():.0f} s"
         raise ChildEnded(name, how, child.tail) from error

@@ -67,6 +67,12 @@ class EmbeddedCommand:
         return self.output_file.read_text(errors="replace")
 
     @property
+    def logs(self) -> str:
+        """The end of what the servers said."""
+        logs = [(self.data_dir / "log" / f"{name}.log") for name in ("postgres", "temporal")]
+        return "\n".join(log.read_text()[-3000:] for log in logs if log.exists())
+
+    @property
     def password(self) -> str:
         """As the command prints it."""
         match = re.search(r"password +(\S+)", self.output)
@@ -99,12 +105,18 @@ class EmbeddedCommand:
             )
         return self
 
-    async def until(self, condition: Callable[[], bool], *, within: float = 30.0) -> float:
+    async def until(
+        self,
+        condition: Callable[[], bool],
+        *,
+        within: float = 30.0,
+        why: Callable[[], str] = lambda: "",
+    ) -> float:
         """Wait for a condition; returns the seconds it took."""
         started = time.monotonic()
         while not condition():
             took = time.monotonic() - started
-            assert took < within, f"not within {within} s\n{self.output}"
+            assert took < within, f"not within {within} s: {why()}\n{self.output}\n{self.logs}"
             await asyncio.sleep(0.02)
         return time.monotonic() - started
 

@@ -42,11 +42,15 @@ async def titles(stack: EmbeddedCommand) -> set[str]:
         return {item["title"] for item in answer.json()["items"]}
 
 
-def is_ready(stack: EmbeddedCommand) -> bool:
+def readiness(stack: EmbeddedCommand) -> str:
     try:
-        return httpx.get(f"{stack.url}/api/health/ready", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+        return httpx.get(f"{stack.url}/api/health/ready", timeout=5).text
+    except httpx.TransportError as error:
+        return repr(error)
+
+
+def is_ready(stack: EmbeddedCommand) -> bool:
+    return '"status":"ready"' in readiness(stack)
 
 
 async def test_page_temporal_ui_and_sign_in_are_where_the_command_says(
@@ -83,7 +87,7 @@ async def test_a_killed_child_comes_back_by_itself(stack: EmbeddedCommand, name:
             return False
 
     assert await stack.until(another_runs) < 5
-    await stack.until(lambda: is_ready(stack))
+    await stack.until(lambda: is_ready(stack), within=60, why=lambda: readiness(stack))
     assert f"{name} was ended by SIGKILL; starting it again" in stack.output
     await create_conversation(stack, f"after the {name}")
 
