@@ -1,0 +1,185 @@
+"""``python -m tests.histories.record``: record histories of the real system again.
+
+Starts the whole system with the scripted model server, plays each scenario and writes the history
+of every turn to ``tests/histories/<scenario>.json``. Run it when a workflow was changed in a way
+that old histories need not survive (before a release, or behind `workflow.patched` the old ones
+stay too); otherwise the committed ones prove that running turns survive the change.
+
+What differs from machine to machine (process identities, stack traces) is taken out.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+
+from tests.system import System, running
+
+FOLDER = Path(__file__).parent
+MACHINE = {"identity": "worker", "workerInstanceKey": "", "stackTrace": ""}
+PROCESS = re.compile(r"\b\d+@[\w.-]+")
+# In every message, so that its text would be found in a history; in no id.
+MARK = "PLAINTEXT"
+
+Scenario = Callable[[System], Awaitable[list[str]]]
+
+
+def scrubbed(value: Any) -> Any:
+    """A history without what names the machine it was made on."""
+    match value:
+        case dict():
+            return {
+                key: MACHINE[key] if key in MACHINE else scrubbed(item)
+                for key, item in value.items()
+            }
+        case list():
+            return [scrubbed(item) for item in value]
+        case str():
+            return PROCESS.sub("worker", value)
+        case _:
+            return value
+
+
+async def _turn(system: System, text: str, **limits: int) -> list[str]:
+    """Ask one question and wait for the end of its turn."""
+    team = await system.team(**limits)
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} {text}")
+        turn_id = ack["data"]["turn_id"]
+        await room.turn(turn_id, timeout=60)
+    return [turn_id]
+
+
+async def plain(system: System) -> list[str]:
+    return await _turn(system, "#text:20")
+
+
+async def tools(system: System) -> list[str]:
+    """Two calls in parallel, and one of a tool that there is not."""
+    return await _turn(
+        system,
+        f'#tool:list_datasources:{{}} #tool:list_datasources:{{}} #tool:none:{{"a":"{MARK}"}}',
+    )
+
+
+async def tool_failure(system: System) -> list[str]:
+    """The tool answers with an error, which is a result like any other."""
+    unknown = "00000000-0000-4000-8000-000000000000"
+    return await _turn(
+        system,
+        f'#tool:database_query:{{"datasource_id":"{unknown}","query":"SELECT_\'{MARK}\'"}}',
+    )
+
+
+async def steps(system: System) -> list[str]:
+    """The model never stops to call tools."""
+    return await _turn(system, "#loop:list_datasources:{}", steps_per_turn=3)
+
+
+async def retry(system: System) -> list[str]:
+    """Busy, then an answer that breaks off, then an answer."""
+    return await _turn(system, "#429:1:1 #text:9") + await _turn(system, "#cut:3 #text:9")
+
+
+async def refused(system: System) -> list[str]:
+    return await _turn(system, "#status:401")
+
+
+async def stop(system: System) -> list[str]:
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} #text:2000:50")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(lambda: any(len(t.text) > 50 for t in room.state.texts.values()))
+        await room.send("stop_turn", {"turn_id": turn_id})
+        await room.turn(turn_id)
+    return [turn_id]
+
+
+async def queued(system: System) -> list[str]:
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        asked = [
+            await room.ask(conversation, f"{MARK} {text}")
+            for text in ("#text:30:60", "#say:second")
+        ]
+        turns = [ack["data"]["turn_id"] for ack in asked]
+        for turn_id in turns:
+            await room.turn(turn_id)
+    return turns
+
+
+async def worker_killed(system: System) -> list[str]:
+    """The worker dies in the middle of an answer and another one begins it again."""
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} #text:60:20")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(lambda: any(len(t.text) > 50 for t in room.state.texts.values()))
+        await system.restart_worker()
+        await room.turn(turn_id, timeout=60)
+    return [turn_id]
+
+
+async def worker_killed_and_stopped(system: System) -> list[str]:
+    """A stop while no worker is there to hear it."""
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} #text:2000:20")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(lambda: any(len(t.text) > 50 for t in room.state.texts.values()))
+        await system.kill(system.workers[0])
+        await room.send("stop_turn", {"turn_id": turn_id})
+        await system.restart_worker()
+        await room.turn(turn_id, timeout=60)
+    return [turn_id]
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    plain,
+    tools,
+    tool_failure,
+    steps,
+    retry,
+    refused,
+    stop,
+    queued,
+    worker_killed,
+    worker_killed_and_stopped,
+)
+
+
+async def record(only: set[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with running(Path(folder), edges=1) as system:
+            client = await Client.connect(system.temporal.address)
+            for scenario in SCENARIOS:
+                name = scenario.__name__
+                if only and name not in only:
+                    continue
+                for number, turn_id in enumerate(await scenario(system), 1):
+                    handle = client.get_workflow_handle(f"turn-{turn_id}")
+                    await handle.result()
+                    history = scrubbed((await handle.fetch_history()).to_json_dict())
+                    path = FOLDER / f"{name}-{number}.json"
+                    text = json.dumps({"workflow_id": handle.id} | history, indent=1)
+                    path.write_text(text + "\n")
+                    print(f"{path.name}: {len(history['events'])} events, {len(text)} bytes")
+
+
+if __name__ == "__main__":
+    asyncio.run(record(set(sys.argv[1:])))
+    sys.stdout.flush()
+    os._exit(0)
