@@ -107,9 +107,9 @@ class Completion:
             if isinstance(content, str) and content:
                 added = self._bounded(self._whole(content))
             fragments = delta.get("tool_calls")
-            for place, fragment in enumerate(fragments if isinstance(fragments, list) else ()):
+            for fragment in fragments if isinstance(fragments, list) else ():
                 if isinstance(fragment, dict):
-                    self._take_call(fragment, place)
+                    self._take_call(fragment)
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
             added += self._bounded(clean(self._held))
@@ -135,12 +135,14 @@ class Completion:
         self._length += len(content)
         return content
 
-    def _take_call(self, fragment: dict[str, Any], place: int) -> None:
+    def _take_call(self, fragment: dict[str, Any]) -> None:
         index = fragment.get("index")
         if not isinstance(index, int):
             # Without an index a new id begins a new call, and anything else continues the last.
-            begins = bool(fragment.get("id")) or not self._calls
-            index = len(self._calls) + place if begins else max(self._calls)
+            last = max(self._calls, default=-1)
+            call_id = _text(fragment.get("id"))
+            begins = last < 0 or (call_id and call_id != self._calls[last].call_id)
+            index = last + 1 if begins else last
         if index in self._calls or len(self._calls) < MAX_CALLS:
             self._calls.setdefault(index, CallParts()).add(fragment)
 

@@ -4,6 +4,7 @@ The one place that classifies. Nothing of the provider's text reaches a history;
 told of it is bounded and stripped of anything that looks like a key.
 """
 
+import math
 import random
 import re
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ MAX_PROVIDER_TEXT_CHARS = 300
 
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
-_KEY_LIKE = re.compile(r"\b(sk|pk|key|token|bearer)[-_ :=]+[A-Za-z0-9*_\-.]{4,}", re.IGNORECASE)
+_KEY_LIKE = re.compile(
+    r"(?<![A-Za-z])(sk|pk|key|token|bearer)[-_ :=\"']+[A-Za-z0-9*_\-.]{4,}", re.IGNORECASE
+)
 _CONTEXT_WORDS = re.compile(
     r"context[_ ]length|maximum context|context window|too many tokens|prompt is too long",
     re.IGNORECASE,
@@ -111,7 +114,9 @@ def context_too_long() -> Trouble:
 
 def bounded_retry_after(seconds: float | None) -> float | None:
     """At most a minute: longer waits are ours to decide, not the provider's."""
-    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    if seconds is None or math.isnan(seconds):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def redact(text: str) -> str:
