@@ -29,10 +29,10 @@ from api.frames import (
     parse,
 )
 from api.state import Edge, edge_of
-from store import conversations
+from store import conversations, tenants
 from store.bus import room_channel
 from store.errors import Forbidden, RateLimited, Refusal, Unauthenticated
-from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
+from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, TenantLimits
 from store.live import frame
 from store.principal import Principal
 
@@ -49,7 +49,7 @@ CLOSE_SECONDS = 10.0
 BAD_FRAMES, BAD_FRAMES_SECONDS = 5, 10.0
 # Frames a client may send: a burst, then so many a second.
 FRAME_BURST, FRAMES_PER_SECOND = 200.0, 50.0
-SOCKETS_PER_USER, SOCKETS_PER_ADDRESS = 20, 500
+SOCKETS_PER_ADDRESS = 500
 TYPING_SECONDS = 1.0
 
 
@@ -353,11 +353,17 @@ async def _authenticate(websocket: WebSocket, edge: Edge) -> Principal:
     return principal
 
 
+async def _sockets_allowed(edge: Edge, principal: Principal) -> int:
+    async with edge.database.tenant_session(principal.tenant_id) as session:
+        return TenantLimits.of((await tenants.get(session)).limits).sockets_per_user
+
+
 async def chat(websocket: WebSocket) -> None:
     """``GET /ws/chat``."""
     edge = edge_of(websocket)
     try:
         principal = await _authenticate(websocket, edge)
+        allowed = await _sockets_allowed(edge, principal)
     except Refusal as refusal:
         await websocket.send_denial_response(problems.problem(refusal))
         return
@@ -368,7 +374,7 @@ async def chat(websocket: WebSocket) -> None:
     await websocket.accept()
     socket = ChatSocket(websocket, principal, edge)
     of_user, of_address = edge.rooms.count(principal.user_id, socket.address)
-    if of_user >= SOCKETS_PER_USER or of_address >= SOCKETS_PER_ADDRESS:
+    if of_user >= allowed or of_address >= SOCKETS_PER_ADDRESS:
         await websocket.close(4429, "too many connections")
         return
     edge.rooms.add(socket)
