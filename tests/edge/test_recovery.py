@@ -1,18 +1,28 @@
 """Coming back: at any moment, on any edge, over a broken bus, and for those who read too slowly."""
 
 import asyncio
+import copy
 import json
 import random
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 
-from store.bus import room_channel
+from store import steps, turns
+from store.bus import PostgresPublisher, Signer, room_channel
+from store.database import Database
+from store.live import frame as live_frame
+from store.principal import Principal
+from store.secrets import KeyRing
+from store.shapes import TemporalLinks
+from store.steps import BegunStep
 from tests.client import RoomClient, essence, fetch
 from tests.edge.raw import RawSocket, frame
 from tests.model_server import expected
-from tests.system import System, Team
+from tests.system import System, Team, checked, sqlalchemy_url
+from workflows.types import StepInput
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +348,72 @@ async def test_a_slow_reader_is_let_go_and_harms_nobody(team: Team, system: Syst
         for room in (ada, elsewhere, back):
             assert room.close_code is None
         await back.drop()
+
+
+async def test_what_is_late_or_forged_is_not_passed_on(team: Team, system: System) -> None:
+    """A worker that lost its turn may still speak, and anybody with SQL may notify."""
+    conversation = await team.conversation()
+    keys = KeyRing([system.environment()["EVERTURN_SECRET_KEYS"]])
+    signer, publisher = Signer(keys), PostgresPublisher(system.postgres.app_dsn, Signer(keys))
+    channel = room_channel(uuid.UUID(team.project_id))
+    async with team.room("ada", 0) as ada, team.room("grace", 1) as grace:
+        ack = await ada.ask(conversation, "late #text:80:40 #cut:5")
+        for room in (ada, grace):
+            await room.until(
+                lambda room=room: any(
+                    held.epoch == 2 and len(held.text) > 50 for held in room.state.texts.values()
+                )
+            )
+        (message_id,) = ada.state.texts
+        delta = {"project_id": team.project_id, "conversation_id": conversation,
+                 "turn_id": ack["data"]["turn_id"], "message_id": message_id, "epoch": 1,
+                 "offset": 0, "content": "STALE", "done": False}  # fmt: skip
+        await publisher.publish(channel, live_frame("assistant_response", delta))
+        forged = live_frame("assistant_response", delta | {"epoch": 9, "content": "FORGED"})
+        elsewhere = signer.seal(room_channel(uuid.uuid4()), forged)
+        for payload in (f"D{'A' * 22}{forged.decode()}", elsewhere, "D", "S", "Sx", "X", ""):
+            await system.sql("SELECT pg_notify($1, $2)", channel, payload)
+        for room in (ada, grace):
+            assert await room.turn(ack["data"]["turn_id"]) == "completed"
+            assert texts(room) == [expected(2, 80)]
+            assert not any(word in str(room.frames) for word in ("STALE", "FORGED"))
+            assert room.refetched == room.rejoined == 0
+    await publisher.close()
+
+
+async def test_an_attempt_that_was_replaced_stores_nothing(team: Team, system: System) -> None:
+    """The row belongs to the newest epoch, whoever finishes first."""
+    conversation = uuid.UUID(await team.conversation())
+    database = Database(sqlalchemy_url(system.postgres.app_dsn), application_name="test")
+    me = Principal(
+        uuid.UUID(team.tenant_id), uuid.UUID(team.people["ada"]), "", "Ada", "member", False
+    )
+
+    async def complete(begun: BegunStep, content: str) -> object:
+        async with database.tenant_session(team.tenant_id) as session:
+            return await steps.complete(
+                session, begun, content=content, status="complete", finish_reason="stop",
+                truncated=False, calls=[], model="stub", usage={},
+                links=TemporalLinks("", "default"),
+            )  # fmt: skip
+
+    async with database.tenant_session(team.tenant_id) as session:
+        accepted = await turns.accept(session, me, conversation, "never started", "x")
+    assert accepted.start is not None
+    attempts = []
+    for _ in range(2):
+        async with database.tenant_session(team.tenant_id) as session:
+            begun = await steps.begin(session, StepInput(accepted.start, 1))
+            assert begun is not None
+            attempts.append(replace(begun, message=copy.copy(begun.message)))
+    first, second = attempts
+    assert (first.message.epoch, second.message.epoch) == (1, 2)
+    assert await complete(first, "from the first") is None
+    assert await complete(second, "from the second") == []
+    assert await complete(second, "once more") is None
+    rows = await system.sql(
+        "SELECT content, epoch, status FROM messages WHERE id = $1", second.message.id
+    )
+    assert [tuple(row) for row in rows] == [("from the second", 2, "complete")]
+    await database.close()
+    checked(await team.ada.delete(f"/api/conversations/{conversation}"))

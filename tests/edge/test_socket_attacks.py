@@ -17,8 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api import frames
-from api.ws import SOCKETS_PER_USER
-from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
+from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, TenantLimits
 from tests.client import RoomClient, essence, fetch
 from tests.edge.raw import BINARY, PING, RawSocket, cookies, frame
 from tests.system import PASSWORD, Edge, System, Team, checked
@@ -535,7 +534,7 @@ async def test_too_many_sockets_of_one_person(system: System, team: Team, health
     headers = {"Cookie": cookies(http)}
     sockets = [
         await connect(edge.ws, origin=edge.url, additional_headers=headers, proxy=None)  # type: ignore[arg-type]
-        for _ in range(SOCKETS_PER_USER + 1)
+        for _ in range(TenantLimits().sockets_per_user + 1)
     ]
     last = sockets[-1]
     async with asyncio.timeout(PATIENCE):
@@ -560,6 +559,27 @@ async def test_too_many_sockets_of_one_person(system: System, team: Team, health
         await say(socket, "ping")
         await told(socket, "pong")
         socket.transport.abort()
+
+
+async def test_a_tenant_may_allow_fewer_sockets(
+    system: System, theirs: Team, healthy: Healthy
+) -> None:
+    limits = {"messages_per_minute": 100_000}
+    path = "/api/admin/tenant"
+    checked(await theirs.admin.patch(path, json={"limits": limits | {"sockets_per_user": 1}}))
+    async with theirs.room("grace", 1) as first:
+        edge = system.edges[1]
+        async with connect(
+            edge.ws,
+            origin=edge.url,  # type: ignore[arg-type]
+            additional_headers={"Cookie": cookies(theirs.grace)},
+            proxy=None,
+        ) as second:
+            async with asyncio.timeout(PATIENCE):
+                await second.wait_closed()
+            assert second.close_code == 4429
+        await alive(first)
+    checked(await theirs.admin.patch(path, json={"limits": limits}))
 
 
 # --- W19 to W25: whose is it ----------------------------------------------------------------------
