@@ -35,6 +35,13 @@ def frame(
     return head + bytes(4) + payload
 
 
+async def let_go(writer: asyncio.StreamWriter) -> None:
+    """Drop a connection without a word."""
+    writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 @dataclass
 class RawSocket:
     """A connection after its handshake."""
@@ -101,6 +108,4 @@ class RawSocket:
                 return None
 
     async def close(self) -> None:
-        self.writer.transport.abort()
-        with contextlib.suppress(ConnectionError):
-            await self.writer.wait_closed()
+        await let_go(self.writer)

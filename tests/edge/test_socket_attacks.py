@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from api import frames
 from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, TenantLimits
 from tests.client import RoomClient, essence, fetch
-from tests.edge.raw import BINARY, PING, RawSocket, cookies, frame
+from tests.edge.raw import BINARY, PING, RawSocket, cookies, frame, let_go
 from tests.system import PASSWORD, Edge, System, Team, checked
 
 PATIENCE = 10
@@ -150,7 +150,7 @@ async def silent(system: System, ours: Team) -> AsyncIterator[dict[str, asyncio.
         except ConnectionError:
             return b""
         finally:
-            writer.close()
+            await let_go(writer)
 
     async def dribbling() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -170,7 +170,7 @@ async def silent(system: System, ours: Team) -> AsyncIterator[dict[str, asyncio.
         except ConnectionError:
             return b""
         finally:
-            writer.close()
+            await let_go(writer)
 
     async def no_join() -> int | None:
         async with connect(
@@ -182,9 +182,10 @@ async def silent(system: System, ours: Team) -> AsyncIterator[dict[str, asyncio.
     async def no_pong() -> int | None:
         socket = await RawSocket.open(edge, ours.ada)
         socket.send(text({"type": "join_project", "data": {"project_id": ours.project_id}}))
-        code = await socket.until_closed(timeout=60)
-        await socket.close()
-        return code
+        try:
+            return await socket.until_closed(timeout=60)
+        finally:
+            await socket.close()
 
     tasks = {
         "no handshake": asyncio.create_task(timed(speechless(b""))),
