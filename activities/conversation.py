@@ -5,6 +5,7 @@ from uuid import UUID
 from temporalio import activity
 from typing_extensions import override
 
+from activities.errors import textless
 from store import tool_executions, turns
 from store.database import Database
 from store.settings import Settings
@@ -41,7 +42,7 @@ class ConversationActivities(TurnActivities):
     @override
     @activity.defn(name="settle_tool")
     async def settle_tool(self, run: ToolRunInput) -> ToolRunResult:
-        async with self._database.tenant_session(run.turn.tenant_id) as session:
+        async with textless(), self._database.tenant_session(run.turn.tenant_id) as session:
             turn = await session.get_one(Turn, UUID(run.turn.turn_id))
             row = await session.get_one(
                 ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
@@ -59,7 +60,7 @@ class ConversationActivities(TurnActivities):
     @activity.defn(name="finish_turn")
     async def finish_turn(self, finish: FinishInput) -> FinishResult:
         detail = ENDINGS.get(TurnCode(finish.code)) if finish.code else None
-        async with self._database.tenant_session(finish.turn.tenant_id) as session:
+        async with textless(), self._database.tenant_session(finish.turn.tenant_id) as session:
             following = await turns.finish(
                 session,
                 UUID(finish.turn.turn_id),

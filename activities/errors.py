@@ -7,10 +7,18 @@ told of it is bounded and stripped of anything that looks like a key.
 import math
 import random
 import re
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+from temporalio.exceptions import ApplicationError
+
 from workflows.types import TurnCode
+
+log = structlog.get_logger(__name__)
 
 MAX_RETRY_AFTER_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 1.0
@@ -49,6 +57,25 @@ class Trouble(Exception):
             return timedelta(seconds=self.retry_after)
         seconds = min(MAX_RETRY_AFTER_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
         return timedelta(seconds=seconds * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter
+
+
+@asynccontextmanager
+async def textless() -> AsyncIterator[None]:
+    """Keep the words of unexpected errors out of histories: a database quotes what it was given.
+
+    Raises:
+        ApplicationError: In the place of any other exception; its type is the exception's name.
+    """
+    try:
+        yield
+    except ApplicationError:
+        raise
+    except Exception as exc:  # noqa: BLE001 -- whatever it is, its words stay here
+        name = type(exc).__name__
+        frames = traceback.extract_tb(exc.__traceback__)[-6:]
+        where = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+        log.error("activity_failed", error=name, where=where)  # noqa: TRY400 -- without the words
+        raise ApplicationError(f"{name} (see the worker's log)", type=name) from None
 
 
 def unavailable(message: str, retry_after: float | None = None) -> Trouble:

@@ -7,6 +7,7 @@ typed stream, which costs about twice as much per token.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,14 +25,15 @@ from typing_extensions import override
 
 from activities import errors, prompt
 from activities.completion import Completion
-from activities.errors import Trouble
+from activities.errors import Trouble, textless
 from activities.heartbeat import beating
-from activities.sse import EventDecoder
+from activities.sse import MAX_LINE_BYTES, EventDecoder
 from activities.streaming import StreamingText
 from activities.tools.registry import Registry
 from store import steps
 from store.bus import PostgresPublisher, room_channel
 from store.database import Database
+from store.limits import MAX_JSON_DEPTH
 from store.net import AddressRefused, HostNotFound, check_host
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
@@ -88,12 +90,14 @@ class Endpoint:
     """Where a tenant's model is, and as what it is asked.
 
     Attributes:
+        own: Address or key are the tenant's, so nothing of the installation's account goes there.
         guarded: The address is a tenant's word, so it must not lead into the operator's network.
     """
 
     url: str | None
     key: str
     model: str
+    own: bool = False
     guarded: bool = False
 
 
@@ -126,7 +130,7 @@ class OpenAIModel(ModelActivities):
     @override
     @activity.defn(name="generate_reply")
     async def generate_reply(self, step: StepInput) -> StepResult:
-        async with beating():
+        async with textless(), beating():
             async with self._database.tenant_session(step.turn.tenant_id) as session:
                 begun = await steps.begin(session, step)
             if begun is None or begun.stop:
@@ -184,7 +188,7 @@ class OpenAIModel(ModelActivities):
                 self._opened(begun, endpoint) as response,
             ):
                 if _is_plain_json(response.headers.get("content-type", "")):
-                    text.add(completion.take(await response.read()))
+                    text.add(completion.take(await _whole(response)))
                     return
                 async for chunk in response.iter_bytes():
                     for payload in decoder.feed(chunk):
@@ -215,6 +219,8 @@ class OpenAIModel(ModelActivities):
         }
         if tools:
             request["tools"] = tools
+        if endpoint.own:
+            request["extra_headers"] = _headers_of_tenant(endpoint)
         try:
             async with client.chat.completions.with_streaming_response.create(
                 **request
@@ -255,7 +261,7 @@ class OpenAIModel(ModelActivities):
                     retry=False,
                 ) from None
             model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(config.url, key, model, guarded=bool(config.url))
+            return Endpoint(config.url, key, model, own=True, guarded=bool(config.url))
         if installation_key or settings.openai_base_url:
             model = config.model or settings.openai_model or DEFAULT_MODEL
             return Endpoint(settings.openai_base_url or None, installation_key or "none", model)
@@ -405,8 +411,35 @@ def _stopped_by_people() -> bool:
 
 def _parameters(arguments: str) -> Any:
     with contextlib.suppress(orjson.JSONDecodeError):
-        return clean_json(orjson.loads(arguments))
+        parsed = orjson.loads(arguments)
+        if not _deeper_than(MAX_JSON_DEPTH, parsed):
+            return clean_json(parsed)
     return arguments
+
+
+def _deeper_than(depth: int, value: Any) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_deeper_than(depth - 1, item) for item in inner)
+
+
+def _headers_of_tenant(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
+    """The tenant's own key, and none of the headers the SDK takes from our environment."""
+    custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    names = ["OpenAI-Organization", "OpenAI-Project"]
+    names += [line.partition(":")[0].strip() for line in custom]
+    ours = {name: openai.Omit() for name in names if name and name.lower() != "authorization"}
+    return {**ours, "Authorization": f"Bearer {endpoint.key}"}
+
+
+async def _whole(response: Any) -> bytes:
+    body = bytearray()
+    async for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_LINE_BYTES:
+            raise ValueError("the answer is too long")
+    return bytes(body)
 
 
 def _is_plain_json(content_type: str) -> bool:
