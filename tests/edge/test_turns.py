@@ -40,19 +40,19 @@ async def test_a_resend_changes_nothing(system: System, team: Team) -> None:
     conversation = await team.conversation()
     async with team.room("ada", 0) as first:
         acks = await asyncio.gather(
-            *(first.ask(conversation, "once #say:yes", client_message_id="same") for _ in range(5))
+            *(first.ask(conversation, "resent #say:yes", client_message_id="same") for _ in range(5))
         )
         assert len({ack["data"]["turn_id"] for ack in acks}) == 1
         assert [ack["data"]["duplicate"] for ack in acks].count(False) == 1
         await first.turn(acks[0]["data"]["turn_id"])
-        again = await first.ask(conversation, "once #say:yes", client_message_id="same")
+        again = await first.ask(conversation, "resent #say:yes", client_message_id="same")
         assert again["data"]["duplicate"] is True
-        other = await first.ask(conversation, "twice", client_message_id="same")
+        other = await first.ask(conversation, "another", client_message_id="same")
         assert other["type"] == "error"
         assert other["data"]["code"] == "conflict"
         page = checked(await team.ada.get(f"/api/conversations/{conversation}/messages"))
         assert [m["role"] for m in page["items"]] == ["user", "assistant"]
-        assert len(system.model.calls_for("once #say:yes")) == 1
+        assert len(system.model.calls_for("resent #say:yes")) == 1
 
 
 async def test_a_second_message_waits_and_runs_after(system: System, team: Team) -> None:
