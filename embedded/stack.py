@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from embedded import demo_data, ours, page, postgres, roles, temporal
+from embedded import demo_data, ours, page, postgres, roles, schema, temporal
 from embedded.console import Console
 from embedded.data_dir import DataDir
 from embedded.environment import Environment
@@ -111,6 +111,8 @@ class Stack:
         return loaded.result()
 
     async def _migrate(self) -> None:
+        if await schema.is_current(self.environment.postgres.owner_dsn):
+            return
         command = ours.migrations(self.environment)
         with self._console.step("database migrated"):
             async with Child(command, self._hear("migrations", aloud=False)) as child:
