@@ -27,12 +27,11 @@ import orjson
 import uvloop
 from websockets.asyncio.client import connect
 
-from embedded import postgres, temporal
 from embedded.ports import free_port
 from embedded.processes import Child, Command
 from embedded.readiness import http_get, until_ready
 from tests.model_server import ModelServer
-from tests.system import System, checked
+from tests.system import System, checked, running
 
 TOKEN = re.compile(r"([RT])(\d+) ")
 RESULTS = Path(__file__).parent / "results"
@@ -132,14 +131,12 @@ async def start(stack: AsyncExitStack, folder: Path) -> tuple[System, str]:
         return (await http_get(port, "/"))[0] == 404
 
     await until_ready(model, answers, within=timedelta(seconds=20))
-    pg = await stack.enter_async_context(postgres.running(folder / "pg", durable=True))
-    tp = await stack.enter_async_context(temporal.running(folder / "temporal.db"))
-    system = System(stack, pg, tp, ModelServer(port=port), folder)
-    await system.migrate()
+    system = await stack.enter_async_context(running(folder, edges=0, workers=0, durable=True))
+    system.model = ModelServer(port=port)
     demo = {"EVERTURN_DEMO": "1", "EVERTURN_DEMO_PASSWORD": PASSWORD}
     system.edges = [await system.start_edge(**demo)]
     system.workers = [await system.start_worker()]
-    connection = await asyncpg.connect(pg.owner_dsn)
+    connection = await asyncpg.connect(system.postgres.owner_dsn)
     await connection.execute("UPDATE tenants SET limits = '{\"messages_per_minute\": 1000000}'")
     await connection.close()
     return system, f"http://127.0.0.1:{port}/v1"
