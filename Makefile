@@ -47,7 +47,7 @@ bench: dev page ## load and latency of this machine, written to bench/results/
 	@$(PY) -m bench $(ARGS)
 
 chaos: dev page ## faults while turns run, at the smoke size
-	@$(PY) -m tests tests/chaos $(ARGS)
+	@$(PY) -m tests tests/faults $(ARGS)
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: ## write the lock files again (needs uv)

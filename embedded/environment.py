@@ -59,9 +59,15 @@ class Environment:
         return self.settings.demo_password.get_secret_value() or self.keys.demo_password
 
     @property
+    def has_real_model(self) -> bool:
+        """Whether the installation names a model of its own, by the worker's rule."""
+        key = self.settings.openai_api_key.get_secret_value()
+        return bool(key or self.settings.openai_base_url)
+
+    @property
     def runs_demo_model(self) -> bool:
         """The demo model answers as long as nobody named another."""
-        return not (self.settings.openai_api_key.get_secret_value() or self._told("demo_model_url"))
+        return not (self.has_real_model or self._told("demo_model_url"))
 
     def demo_model(self) -> dict[str, str]:
         """The demo model, which is told nothing about us."""

@@ -18,14 +18,16 @@ def greet(environment: Environment, console: Console) -> None:
             ("sign in", "ada@demo.test or grace@demo.test"),
             ("password", environment.demo_password),
         ]
-    if environment.runs_demo_model:
+    if environment.has_real_model:
+        model = settings.openai_model or "the default model"
+        lines += [("model", f"{model} at {settings.openai_base_url or OPENAI}")]
+    elif environment.runs_demo_model:
         lines += [
             ("model", "the built-in demo model"),
             ("", "(set OPENAI_API_KEY and OPENAI_MODEL for a real one)"),
         ]
     else:
-        model = settings.openai_model or "the default model"
-        lines += [("model", f"{model} at {settings.openai_base_url or OPENAI}")]
+        lines += [("model", settings.demo_model_url)]
     lines += [("data", str(environment.data_dir)), ("stop", "Ctrl-C; all data is kept")]
     console.say()
     console.say("  Everturn is up.")

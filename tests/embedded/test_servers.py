@@ -136,3 +136,31 @@ async def test_no_process_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child.pid, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.parametrize("identity", ["namespace", "owner"])
+async def test_started_by_root_the_server_is_not_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: str
+) -> None:
+    """Below a folder that only root may enter, whichever of the two ways a machine allows."""
+    monkeypatch.setenv("EVERTURN_UNPRIVILEGED_AS", identity)
+    closed = postgres.make_private(tmp_path / "closed")
+    try:
+        async with postgres.running(closed / "data") as server:
+            first = server.keys
+        async with postgres.running(closed / "data") as server:
+            assert server.keys == first
+            connection = await asyncpg.connect(server.superuser_dsn)
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            status = await asyncio.to_thread(Path(f"/proc/{pid}/status").read_text)
+            await connection.close()
+    except ChildEnded as error:
+        if "no other identity works here" in str(error):
+            pytest.skip(f"this machine does not allow: {identity}")
+        raise
+    lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    if identity == "namespace":
+        assert int(lines["CapEff"], 16) == 0
+    else:
+        assert "0" not in lines["Uid"].split("\t")
