@@ -19,6 +19,11 @@ installed() { [ -x "$python" ] && [ -f ".venv/.installed-$1" ] && [ "$(cat ".ven
 recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 if installed "$lock" || installed requirements-dev.lock; then exit 0; fi
+if command -v flock >/dev/null; then  # two commands in one fresh clone take turns
+    exec 9<embedded/install.sh
+    flock 9
+    if installed "$lock" || installed requirements-dev.lock; then exit 0; fi
+fi
 
 if ! { recent "$python" && "$python" -m pip --version >/dev/null 2>&1; }; then
     base=
