@@ -27,7 +27,7 @@ types: dev ## mypy, strict
 	@$(PY) -m mypy
 
 imports: dev ## who may import whom
-	@$(PY) .venv/bin/lint-imports
+	@$(PY) .venv/bin/lint-imports --no-logo
 
 docs-check: dev ## spelling of the documents
 	@$(PY) -m codespell_lib docs $(wildcard *.md)
