@@ -4,6 +4,7 @@ Compares open turns in the database with their runs in Temporal. A turn without 
 turn whose run is over is settled, a stop that never reached its run is delivered again.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -54,17 +55,25 @@ class HousekeepingSweep(HousekeepingActivities):
     @override
     @activity.defn(name="sweep")
     async def sweep(self) -> SweepResult:
-        started = settled = cancelled = 0
+        done: Counter[str] = Counter()
         for turn in await self._open_turns():
-            status = await self._run_status(turn)
-            if status is None:
-                started += await self._start(turn)
-            elif status is not WorkflowExecutionStatus.RUNNING:
-                settled += await self._settle(turn, status)
-            elif turn.stop_requested:
-                await self._runs.cancel(turn.turn_id)
-                cancelled += 1
-        return SweepResult(started, settled, cancelled, await self._prune())
+            try:
+                done[await self._reconcile(turn)] += 1
+            except Exception as exc:  # noqa: BLE001 -- one turn must not keep the rest waiting
+                log.warning("sweep_failed", turn_id=str(turn.turn_id), error=type(exc).__name__)
+        return SweepResult(done["started"], done["settled"], done["cancelled"], await self._prune())
+
+    async def _reconcile(self, turn: OpenTurn) -> str:
+        """Bring a turn and its run together; says what was done."""
+        status = await self._run_status(turn)
+        if status is None:
+            return await self._start(turn)
+        if status is not WorkflowExecutionStatus.RUNNING:
+            return await self._settle(turn, status)
+        if turn.stop_requested:
+            await self._runs.cancel(turn.turn_id)
+            return "cancelled"
+        return ""
 
     async def _open_turns(self) -> list[OpenTurn]:
         async with self._database.session() as session:
@@ -86,19 +95,19 @@ class HousekeepingSweep(HousekeepingActivities):
                 return None
             raise
 
-    async def _start(self, turn: OpenTurn) -> int:
+    async def _start(self, turn: OpenTurn) -> str:
         if not turn.is_first:
-            return 0
+            return ""
         if turn.stop_requested:
             return await self._settle(turn, WorkflowExecutionStatus.CANCELED)
         async with self._database.tenant_session(turn.tenant_id) as session:
             ref = await turns.ref_of(session, turn.turn_id)
-        if ref is None:
-            return 0
+        if ref is None or not await self._runs.start(ref):
+            return ""
         log.info("orphan_started", turn_id=str(turn.turn_id))
-        return int(await self._runs.start(ref))
+        return "started"
 
-    async def _settle(self, turn: OpenTurn, status: WorkflowExecutionStatus) -> int:
+    async def _settle(self, turn: OpenTurn, status: WorkflowExecutionStatus) -> str:
         stopped = turn.stop_requested or status in (
             WorkflowExecutionStatus.CANCELED,
             WorkflowExecutionStatus.TERMINATED,
@@ -114,7 +123,7 @@ class HousekeepingSweep(HousekeepingActivities):
             )
         if following is not None:
             await self._runs.start(following)
-        return 1
+        return "settled"
 
     async def _prune(self) -> int:
         async with self._database.session() as session:

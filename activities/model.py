@@ -62,6 +62,7 @@ TOTAL_SECONDS = 600.0
 # After a finish_reason only the usage and [DONE] may follow; a server that keeps the line open
 # does not hold up the answer.
 AFTERMATH_SECONDS = 2.0
+OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"
 DEMO_MODEL = "everturn-demo"
 MAX_TOOL_NAME_CHARS = 255
@@ -261,10 +262,18 @@ class OpenAIModel(ModelActivities):
                     retry=False,
                 ) from None
             model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(config.url, key, model, own=True, guarded=bool(config.url))
+            return Endpoint(
+                config.url or settings.openai_base_url or OPENAI_URL,
+                key,
+                model,
+                own=True,
+                guarded=bool(config.url),
+            )
         if installation_key or settings.openai_base_url:
             model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(settings.openai_base_url or None, installation_key or "none", model)
+            return Endpoint(
+                settings.openai_base_url or OPENAI_URL, installation_key or "none", model
+            )
         if settings.demo_model_url:
             return Endpoint(settings.demo_model_url, "demo", DEMO_MODEL)
         raise Trouble(

@@ -1,5 +1,6 @@
 """``python -m api``: one edge."""
 
+import logging
 import os
 import socket
 import sys
@@ -16,10 +17,16 @@ from store.telemetry import configure_logging
 PING_SECONDS = 20.0
 
 
+def _not_a_clients_fault(record: logging.LogRecord) -> bool:
+    # A client that sends no UTF-8 is closed with 1007; its traceback would let it fill the log.
+    return not str(record.msg).startswith("Invalid UTF-8 sequence")
+
+
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     settings = Settings()
     configure_logging(settings.log_level)
+    logging.getLogger("uvicorn.error").addFilter(_not_a_clients_fault)
     try:
         KeyRing([key.get_secret_value() for key in settings.secret_keys])
     except SecretError as exc:

@@ -269,6 +269,8 @@ class ChatSocket:
                     },
                 )
             case JoinProject():
+                if not self.principal.scopes & {"read", "admin"}:
+                    raise Forbidden("This API token lacks the scope read.")
                 await self._edge.rooms.join(self, body.project_id, body.after_seq, body.wanted)
                 self._joined = True
             case LeaveProject():

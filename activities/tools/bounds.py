@@ -45,7 +45,7 @@ def shrink(value: Any, budget: int) -> Any:
         if key is None:
             break
         small[key] = shrink(small[key], max(size(small[key]) - excess, 16))
-    return small
+    return small if size(small) <= budget else _cut_object(small, budget)
 
 
 def _cut_text(text: str, budget: int) -> str:
@@ -55,6 +55,18 @@ def _cut_text(text: str, budget: int) -> str:
     while head and size(head) > room + 2:
         head = head[: len(head) * room // (size(head) + 1)]
     return head + CUT_MARK
+
+
+def _cut_object(value: dict[str, Any], budget: int) -> dict[str, Any]:
+    """The first keys that fit, where no value is long enough to be cut."""
+    kept: dict[str, Any] = {"truncated": True}
+    left = budget - size(kept)
+    for key, item in value.items():
+        left -= size({key: item}) - 1
+        if left < 0:
+            break
+        kept[key] = item
+    return kept
 
 
 def _cut_list(items: list[Any], budget: int) -> list[Any]:

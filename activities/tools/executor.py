@@ -20,6 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from typing_extensions import override
 
+from activities.errors import textless
 from activities.heartbeat import beating
 from activities.tools.arguments import parse_arguments
 from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
@@ -141,7 +142,7 @@ class ToolExecutor(ToolActivities):
     @override
     @activity.defn(name="run_tool")
     async def run_tool(self, run: ToolRunInput) -> ToolRunResult:
-        async with beating():
+        async with textless(), beating():
             async with self._database.tenant_session(run.turn.tenant_id) as session:
                 claimed = await self._claim(session, run)
             if not isinstance(claimed, Claim):

@@ -103,3 +103,11 @@ def test_cutting_megabytes_takes_no_time_to_speak_of() -> None:
     rows = [[n, "ä" * 200, None, 1.5] for n in range(10_000)]
     small = shrink({"rows": rows}, MAX_MODEL_BYTES)
     assert size(small) <= MAX_MODEL_BYTES + TOLERANCE
+
+
+def test_many_small_keys_are_cut_as_well() -> None:
+    wide = {f"key{number}": number for number in range(20_000)}
+    small = shrink(wide, 4096)
+    assert size(small) <= 4096
+    assert small["truncated"] is True
+    assert small["key0"] == 0
