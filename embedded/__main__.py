@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+import asyncpg
 from pydantic import ValidationError
 
 from embedded.console import Console
@@ -91,8 +92,10 @@ def main() -> int:
         first = error.errors(include_url=False, include_input=False)[0]
         problem, code = f"EVERTURN_{str(first['loc'][0]).upper()}: {first['msg']}", 2
     except OSError as error:
-        problem, code = f"{SETTING}: {error.filename}: {error.strerror}", 2
-    except ChildEnded as error:
+        # A file of ours that cannot be used; anything else is the machine's trouble.
+        where = f"{SETTING}: {error.filename}: " if error.filename else ""
+        problem, code = f"{where}{error.strerror or error}", 2 if where else 1
+    except (ChildEnded, asyncpg.PostgresError) as error:
         problem, code = str(error), 1
     else:
         problem, code = "", 0

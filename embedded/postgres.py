@@ -116,6 +116,15 @@ def start_command(
     )  # fmt: skip
 
 
+def _pid_in(pid_file: Path) -> int:
+    """The process a pid file names; 0 for none."""
+    try:
+        first_line = pid_file.read_text().partition("\n")[0]
+    except OSError:
+        return 0
+    return int(first_line) if first_line.isdigit() else 0
+
+
 def _is_ours(pid: int, folder: Path) -> bool:
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -138,12 +147,9 @@ async def clear_leftover(data_dir: Path) -> None:
     pid_file = folder / "postmaster.pid"
     try:
         async with asyncio.timeout(LEFTOVER_ENDS_WITHIN.total_seconds()):
-            while pid_file.exists():
-                first_line = pid_file.read_text().partition("\n")[0]
-                if not first_line.isdigit() or not _is_ours(int(first_line), folder):
-                    pid_file.unlink(missing_ok=True)
-                    return
+            while _is_ours(_pid_in(pid_file), folder):  # noqa: ASYNC110 - not our child
                 await asyncio.sleep(0.05)
+        pid_file.unlink(missing_ok=True)
     except TimeoutError as error:
         raise ChildEnded("postgres", "of an earlier run still runs", []) from error
 
@@ -151,20 +157,16 @@ async def clear_leftover(data_dir: Path) -> None:
 async def _answers(postgres: Postgres, folder: Path) -> bool:
     try:
         connection = await asyncpg.connect(postgres.superuser_dsn, timeout=5)
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.ConnectionDoesNotExistError,
-    ):
-        return False
+        try:
+            data_directory = await connection.fetchval("SHOW data_directory")
+        finally:
+            await connection.close(timeout=5)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ForeignServer(postgres.port) from error
-    try:
-        if Path(await connection.fetchval("SHOW data_directory")) != folder:
-            raise ForeignServer(postgres.port)
-    finally:
-        await connection.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    if Path(data_directory) != folder:
+        raise ForeignServer(postgres.port)
     return True
 
 

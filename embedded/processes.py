@@ -89,7 +89,8 @@ class Child:
         finally:
             os.close(writer)
         if command.pid_file:
-            command.pid_file.write_text(f"{self.pid}\n")
+            with suppress(OSError):  # a full disk must not keep a service down
+                command.pid_file.write_text(f"{self.pid}\n")
         self._loop.add_reader(self._output, self._read)
         threading.Thread(target=self._wait, name=f"wait-{command.name}", daemon=True).start()
 
@@ -153,7 +154,8 @@ class Child:
         self._read()
         self._close_output()
         if self.command.pid_file:
-            self.command.pid_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.command.pid_file.unlink()
         if not self._ended.done():
             self._ended.set_result(code)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
+from embedded.errors import CannotStart
 from embedded.processes import Child, ChildEnded
 
 FIRST_PAUSE = timedelta(milliseconds=50)
@@ -68,7 +69,8 @@ class Service:
                 started = loop.time()
                 try:
                     self._child = await self._start()
-                except ChildEnded as error:
-                    self._say(str(error))
+                # OSError: no process or file can be made at the moment; the next try may.
+                except (ChildEnded, CannotStart, OSError) as error:
+                    self._say(f"{self.name}: {error}")
                     continue
                 break

@@ -51,7 +51,8 @@ class EmbeddedCommand:
         }
         self.output_file = data_dir.with_suffix(".out")
         self.wrapper: list[str] = []
-        self.arguments = ["-m", "embedded"]
+        # A test run that is killed takes it along.
+        self.arguments = ["-m", "embedded", "--with-parent", str(os.getpid())]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -140,6 +141,11 @@ class EmbeddedCommand:
         await self.until(lambda: process.poll() is not None, within=within)
         return process.returncode
 
+    async def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            await self.ends()
+
     def signal(self, which: signal.Signals) -> None:
         assert self.process
         self.process.send_signal(which)
@@ -162,9 +168,7 @@ class EmbeddedCommand:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.process and self.process.poll() is None:
-            self.signal(signal.SIGTERM)
-            await self.ends()
+        await self.stop()
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,3 +20,17 @@ async def stack(
     folder = tmp_path_factory.mktemp("stack")
     async with EmbeddedCommand(folder / "data", archives) as command:
         yield command
+
+
+@pytest.fixture
+async def command(tmp_path: Path) -> AsyncIterator[Callable[..., EmbeddedCommand]]:
+    """Makes commands with a folder of their own; whatever becomes of the test, they end with it."""
+    made: list[EmbeddedCommand] = []
+
+    def make(data_dir: Path | None = None, **settings: str) -> EmbeddedCommand:
+        made.append(EmbeddedCommand(data_dir or tmp_path / "data", settings=settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from embedded.errors import CannotStart
 from embedded.processes import ROOT, Child, ChildEnded, Command
+from embedded.services import Service
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
 WITH_OTHERS = "sleep 1000 & echo $!; wait"
@@ -131,3 +133,35 @@ asyncio.run(main())
     parent.wait()
     for pid in pids:
         await gone(pid)
+
+
+async def test_a_service_is_started_again_until_it_runs() -> None:
+    """Whatever keeps it from starting for a while."""
+    obstacles: list[Exception] = [
+        OSError("no more processes"), ChildEnded("child", "ended with code 1", []),
+        CannotStart("a port is taken"),
+    ]  # fmt: skip
+    said: list[str] = []
+    started: list[Child] = []
+
+    async def start() -> Child:
+        if started and obstacles:
+            raise obstacles.pop(0)
+        started.append(Child(shell("exec sleep 1000")))
+        return started[-1]
+
+    service = Service("child", start, said.append)
+    await service.start()
+    service.keep()
+    started[0]._process.kill()
+    async with asyncio.timeout(10):
+        while len(started) < 2:  # noqa: ASYNC110 - there is nothing to wait for but the list
+            await asyncio.sleep(0.01)
+    await service.stop(asyncio.Event())
+    assert said == [
+        "child was ended by SIGKILL; starting it again",
+        "child: no more processes",
+        "child: child ended with code 1",
+        "child: a port is taken",
+    ]
+    assert not started[1].alive

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import signal
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -13,6 +13,7 @@ from tests.embedded.command import EmbeddedCommand
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
+MakeCommand = Callable[..., EmbeddedCommand]
 CHILDREN = ("postgres", "temporal", "model", "edge", "worker")
 
 
@@ -92,8 +93,10 @@ async def test_a_killed_child_comes_back_by_itself(stack: EmbeddedCommand, name:
     await create_conversation(stack, f"after the {name}")
 
 
-async def test_the_data_folder_is_for_one_command_only(stack: EmbeddedCommand) -> None:
-    second = EmbeddedCommand(stack.data_dir)
+async def test_the_data_folder_is_for_one_command_only(
+    stack: EmbeddedCommand, command: MakeCommand
+) -> None:
+    second = command(stack.data_dir)
     second.output_file = stack.data_dir.with_suffix(".second")
     assert await second.start().ends() == 2
     assert only_line(second).startswith("everturn: EVERTURN_DATA_DIR: ")
@@ -132,13 +135,13 @@ async def test_a_second_interrupt_does_not_wait(stack: EmbeddedCommand) -> None:
     await stack.start().until_up()
 
 
-async def test_an_interrupt_while_starting_leaves_nothing(tmp_path: Path) -> None:
-    command = EmbeddedCommand(tmp_path / "data").start()
-    await command.until(lambda: "✓ PostgreSQL" in command.output)
-    command.signal(signal.SIGINT)
-    assert await command.ends() == 0
-    await command.until(lambda: not command.processes(), within=5)
-    assert "Traceback" not in command.output
+async def test_an_interrupt_while_starting_leaves_nothing(command: MakeCommand) -> None:
+    starting = command().start()
+    await starting.until(lambda: "✓ PostgreSQL" in starting.output)
+    starting.signal(signal.SIGINT)
+    assert await starting.ends() == 0
+    await starting.until(lambda: not starting.processes(), within=5)
+    assert "Traceback" not in starting.output
 
 
 @pytest.mark.parametrize(
@@ -146,12 +149,12 @@ async def test_an_interrupt_while_starting_leaves_nothing(tmp_path: Path) -> Non
     ["EVERTURN_PORT", "EVERTURN_POSTGRES_PORT", "EVERTURN_TEMPORAL_PORT"],
 )
 async def test_a_taken_port_is_one_line_that_names_the_setting(
-    stack: EmbeddedCommand, tmp_path: Path, setting: str
+    stack: EmbeddedCommand, command: MakeCommand, setting: str
 ) -> None:
     taken = stack.settings["EVERTURN_TEMPORAL_UI_PORT"]
-    command = EmbeddedCommand(tmp_path / "data", settings={setting: taken})
-    assert await command.start().ends() == 2
-    assert re.match(rf"everturn: {setting}: port {taken} on \S+ is taken", only_line(command))
+    refused = command(**{setting: taken})
+    assert await refused.start().ends() == 2
+    assert re.match(rf"everturn: {setting}: port {taken} on \S+ is taken", only_line(refused))
 
 
 @pytest.mark.parametrize(
@@ -164,32 +167,33 @@ async def test_a_taken_port_is_one_line_that_names_the_setting(
     ],
 )
 async def test_an_impossible_setting_is_one_line_that_names_it(
-    tmp_path: Path, setting: str, value: str
+    command: MakeCommand, setting: str, value: str
 ) -> None:
-    command = EmbeddedCommand(tmp_path / "data", settings={setting: value})
-    assert await command.start().ends() == 2
-    assert only_line(command).startswith(f"everturn: {setting}: ")
+    refused = command(**{setting: value})
+    assert await refused.start().ends() == 2
+    assert only_line(refused).startswith(f"everturn: {setting}: ")
 
 
-async def test_a_damaged_secrets_file_is_never_overwritten(tmp_path: Path) -> None:
-    command = EmbeddedCommand(tmp_path / "data")
-    command.data_dir.mkdir()
-    secrets = command.data_dir / "secrets.json"
+async def test_a_damaged_secrets_file_is_never_overwritten(command: MakeCommand) -> None:
+    refused = command()
+    refused.data_dir.mkdir()
+    secrets = refused.data_dir / "secrets.json"
     secrets.write_text('{"owner_pass')
-    assert await command.start().ends() == 2
-    assert str(secrets) in only_line(command)
+    assert await refused.start().ends() == 2
+    assert str(secrets) in only_line(refused)
     assert secrets.read_text() == '{"owner_pass'
 
 
-async def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+async def test_it_ends_with_the_process_that_started_it(command: MakeCommand) -> None:
     """As under make, when make itself is killed."""
-    command = EmbeddedCommand(tmp_path / "data")
-    command.wrapper = ["sh", "-c", '"$@" --with-parent $$ & wait', "sh"]
-    await command.start().until_up()
-    command.signal(signal.SIGKILL)
-    assert await command.ends() == -9
-    await command.until(lambda: not command.processes(), within=20)
-    assert "✓ stopped" in command.output
+    tied = command()
+    tied.wrapper = ["sh", "-c", '"$@" --with-parent $$ & wait', "sh"]
+    tied.arguments = ["-m", "embedded"]
+    await tied.start().until_up()
+    tied.signal(signal.SIGKILL)
+    assert await tied.ends() == -9
+    await tied.until(lambda: not tied.processes(), within=20)
+    assert "✓ stopped" in tied.output
 
 
 def only_line(command: EmbeddedCommand) -> str:
