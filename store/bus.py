@@ -27,6 +27,11 @@ WATCHDOG_SECONDS = 2.0
 RECONNECT_SECONDS = (0.1, 0.3, 1.0, 2.0)
 CONTROL_CHANNEL = "everturn_control"
 
+_NOTIFY = (
+    "SELECT pg_notify(n.channel, n.payload)"
+    " FROM unnest($1::text[], $2::text[]) AS n (channel, payload)"
+)
+
 Handler = Callable[[str | None], None]
 """Called with a payload, or with None after a reconnect, when anything may have been missed."""
 
@@ -63,55 +68,79 @@ class Signer:
 
 
 class PostgresPublisher:
-    """Sends signed bodies with NOTIFY over a few connections of its own.
+    """Sends signed bodies with NOTIFY over a connection of its own.
+
+    Batches naturally: while one statement is in flight, bodies collect; then all go out in the
+    next, in order. Commits that notify take turns in PostgreSQL, so one commit for many streams
+    costs what one for each would.
 
     Args:
         url: Database URL of any role that may connect.
         signer: Signs what is sent.
     """
 
-    def __init__(self, url: str, signer: Signer, *, connections: int = 2) -> None:
+    def __init__(self, url: str, signer: Signer) -> None:
         self._url = plain_dsn(url)
         self._signer = signer
-        self._connections = connections
-        self._pool: asyncpg.Pool[Any] | None = None
-        self._opening = asyncio.Lock()
+        self._waiting: list[tuple[str, str, asyncio.Future[None]]] = []
+        self._filled = asyncio.Event()
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def publish(self, channel: str, body: bytes) -> None:
-        """Send `body` to whoever listens now.
+        """Send `body` to whoever listens now; returns when it has been sent.
 
         A lost notice is healed by its readers, so a failure is logged and not raised.
         """
-        try:
-            pool = self._pool or await self._open()
-            await pool.execute(
-                "SELECT pg_notify($1, $2)", channel, self._signer.seal(channel, body)
-            )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-            log.warning("bus_publish_failed", error=type(exc).__name__)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="bus-publisher")
+        sent = asyncio.get_running_loop().create_future()
+        self._waiting.append((channel, self._signer.seal(channel, body), sent))
+        self._filled.set()
+        await sent
 
-    async def _open(self) -> "asyncpg.Pool[Any]":
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=1,
-                    max_size=self._connections,
-                    timeout=5,
-                    command_timeout=5,
-                    # Notices are not kept, so their commits need not reach the disk.
-                    server_settings={
-                        "application_name": "everturn-bus",
-                        "synchronous_commit": "off",
-                    },
-                )
-            return self._pool
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._waiting = self._waiting, []
+            try:
+                await self._send([item[0] for item in batch], [item[1] for item in batch])
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+                log.warning("bus_publish_failed", error=type(exc).__name__, notices=len(batch))
+                self._drop()
+            for *_, sent in batch:
+                if not sent.done():
+                    sent.set_result(None)
+
+    async def _send(self, channels: list[str], payloads: list[str]) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._url,
+                timeout=5,
+                command_timeout=5,
+                # Notices are not kept, so their commits need not reach the disk.
+                server_settings={"application_name": "everturn-bus", "synchronous_commit": "off"},
+            )
+        await self._connection.execute(_NOTIFY, channels, payloads)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
+        """Stop sending and close the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        for *_, sent in self._waiting:
+            sent.cancel()
+        if self._connection is not None:
+            await self._connection.close(timeout=2)
+            self._connection = None
 
 
 class PostgresListener:
