@@ -1,6 +1,6 @@
 # Everturn. `make` alone lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help up runtime dev page test check format-check lint types imports docs-check page-check fmt lock bench chaos clean
+.PHONY: help up runtime dev page test check format-check lint types imports docs-check page-check fmt lock bench chaos replay-record clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 PY := .venv/bin/python
 CODE := workflows store activities api worker embedded migrations tests bench
@@ -46,8 +46,11 @@ page: runtime ## build the page, unless its sources are the same as last time
 bench: dev page ## load and latency of this machine, written to bench/results/
 	@$(PY) -m bench $(ARGS)
 
-chaos: dev page ## faults while turns run, at the smoke size
+chaos: dev page ## kill processes while turns run
 	@$(PY) -m tests tests/faults $(ARGS)
+
+replay-record: dev ## record tests/histories/ again, after a compatible change of a workflow
+	@$(PY) -m tests.histories.record $(ARGS)
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: ## write the lock files again (needs uv)
