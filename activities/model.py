@@ -10,9 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
@@ -25,6 +23,7 @@ from typing_extensions import override
 
 from activities import errors, prompt
 from activities.completion import Completion
+from activities.endpoint import Endpoint, Endpoints
 from activities.errors import Trouble, textless
 from activities.heartbeat import beating
 from activities.sse import MAX_LINE_BYTES, EventDecoder
@@ -34,8 +33,7 @@ from store import steps
 from store.bus import PostgresPublisher, room_channel
 from store.database import Database
 from store.limits import MAX_JSON_DEPTH
-from store.net import AddressRefused, HostNotFound, check_host
-from store.secrets import KeyRing, SecretError
+from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
 from store.steps import BegunStep, NewCall
@@ -62,9 +60,6 @@ TOTAL_SECONDS = 600.0
 # After a finish_reason only the usage and [DONE] may follow; a server that keeps the line open
 # does not hold up the answer.
 AFTERMATH_SECONDS = 2.0
-OPENAI_URL = "https://api.openai.com/v1"
-DEFAULT_MODEL = "gpt-4o-mini"
-DEMO_MODEL = "everturn-demo"
 MAX_TOOL_NAME_CHARS = 255
 
 # What the transport under the client raises while the raw response is read.
@@ -84,22 +79,6 @@ def new_client() -> openai.AsyncOpenAI:
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a tenant's model is, and as what it is asked.
-
-    Attributes:
-        own: Address or key are the tenant's, so nothing of the installation's account goes there.
-        guarded: The address is a tenant's word, so it must not lead into the operator's network.
-    """
-
-    url: str | None
-    key: str
-    model: str
-    own: bool = False
-    guarded: bool = False
 
 
 class OpenAIModel(ModelActivities):
@@ -124,8 +103,7 @@ class OpenAIModel(ModelActivities):
         self._database = database
         self._publisher = publisher
         self._registry = registry
-        self._keys = keys
-        self._settings = settings
+        self._endpoints = Endpoints(keys, settings)
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
 
     @override
@@ -144,8 +122,7 @@ class OpenAIModel(ModelActivities):
                 raise await self._report(begun, trouble) from None
 
     async def _attempt(self, begun: BegunStep) -> StepResult:
-        endpoint = self._endpoint(begun)
-        await self._check_address(endpoint)
+        endpoint = await self._endpoints.choose(begun.config, begun.turn.tenant_id)
         completion = Completion()
         channel = room_channel(begun.turn.project_id)
 
@@ -239,66 +216,6 @@ class OpenAIModel(ModelActivities):
             ) from None
         except _TRANSPORT_ERRORS:
             raise errors.unavailable("The connection to the model broke.") from None
-
-    def _endpoint(self, begun: BegunStep) -> Endpoint:
-        """The tenant's model, else the installation's, else the demo model.
-
-        A tenant's own address never receives the installation's key.
-        """
-        config, settings = begun.config, self._settings
-        installation_key = settings.openai_api_key.get_secret_value()
-        if config.key is not None or config.url:
-            try:
-                key = (
-                    self._keys.decrypt(config.key, begun.turn.tenant_id)
-                    if config.key is not None
-                    else "none"
-                )
-            except SecretError:
-                raise Trouble(
-                    TurnCode.MODEL_REFUSED,
-                    "The tenant's model key cannot be read any more."
-                    " An administrator has to enter it again.",
-                    retry=False,
-                ) from None
-            model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(
-                config.url or settings.openai_base_url or OPENAI_URL,
-                key,
-                model,
-                own=True,
-                guarded=bool(config.url),
-            )
-        if installation_key or settings.openai_base_url:
-            model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(
-                settings.openai_base_url or OPENAI_URL, installation_key or "none", model
-            )
-        if settings.demo_model_url:
-            return Endpoint(settings.demo_model_url, "demo", DEMO_MODEL)
-        raise Trouble(
-            TurnCode.MODEL_UNAVAILABLE,
-            "No model is configured. Set the tenant's model, or OPENAI_API_KEY for all tenants.",
-            retry=False,
-        )
-
-    async def _check_address(self, endpoint: Endpoint) -> None:
-        """Judge a tenant's address at the time of use, not only when it was saved."""
-        if not endpoint.guarded:
-            return
-        parts = urlsplit(endpoint.url or "")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            await check_host(parts.hostname or "", port, self._settings.private_hosts)
-        except HostNotFound:
-            raise errors.unavailable("The model's server has no address now.") from None
-        except AddressRefused:
-            raise Trouble(
-                TurnCode.MODEL_REFUSED,
-                "The tenant's model address leads where tenants may not go."
-                " The operator can allow it in PRIVATE_HOSTS.",
-                retry=False,
-            ) from None
 
     async def _store(
         self,

@@ -51,34 +51,32 @@ async def _find(edge: Edge, function: str, token: str) -> Any:
 async def by_session(edge: Edge, token: str) -> Principal | None:
     """Whoever a session cookie belongs to."""
     row = await _find(edge, "find_session", token)
-    if row is None:
-        return None
-    return Principal(
-        row.tenant_id, row.user_id, row.email, row.name, row.role, row.installation_admin,
-        session_id=row.session_id, expires_at=row.expires_at,
-    )  # fmt: skip
+    return _principal(row, session_id=row.session_id) if row else None
 
 
 async def by_api_token(edge: Edge, token: str) -> Principal | None:
     """Whoever a personal API token belongs to, with its scopes."""
     row = await _find(edge, "find_api_token", token)
-    if row is None:
-        return None
-    return Principal(
-        row.tenant_id, row.user_id, row.email, row.name, row.role, row.installation_admin,
-        token_id=row.token_id, expires_at=row.expires_at, scopes=frozenset(row.scopes),
-    )  # fmt: skip
+    return _principal(row, token_id=row.token_id, scopes=frozenset(row.scopes)) if row else None
 
 
 async def by_ticket(edge: Edge, ticket: str) -> Principal | None:
     """Whoever drew a socket ticket; the ticket is used up."""
     row = await _find(edge, "take_socket_ticket", ticket)
-    if row is None:
-        return None
+    return _principal(row, session_id=row.session_id) if row else None
+
+
+def _principal(row: Any, **credential: Any) -> Principal:
     return Principal(
-        row.tenant_id, row.user_id, row.email, row.name, row.role, row.installation_admin,
-        session_id=row.session_id, expires_at=row.expires_at,
-    )  # fmt: skip
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+        email=row.email,
+        name=row.name,
+        role=row.role,
+        installation_admin=row.installation_admin,
+        expires_at=row.expires_at,
+        **credential,
+    )
 
 
 def check_browser(connection: HTTPConnection, settings: Settings) -> None:
