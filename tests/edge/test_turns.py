@@ -40,7 +40,10 @@ async def test_a_resend_changes_nothing(system: System, team: Team) -> None:
     conversation = await team.conversation()
     async with team.room("ada", 0) as first:
         acks = await asyncio.gather(
-            *(first.ask(conversation, "resent #say:yes", client_message_id="same") for _ in range(5))
+            *(
+                first.ask(conversation, "resent #say:yes", client_message_id="same")
+                for _ in range(5)
+            )
         )
         assert len({ack["data"]["turn_id"] for ack in acks}) == 1
         assert [ack["data"]["duplicate"] for ack in acks].count(False) == 1
