@@ -1,7 +1,7 @@
 """The reference client: folds a room's frames by the rule of docs/protocol.md §4.
 
-`fold` is pure and knows only frames; `RoomClient` adds a socket, rejoins where the rule says so, and
-refetches what a ``done`` event contradicts. Tests compare its state with a fresh REST fetch.
+`fold` is pure and knows only frames; `RoomClient` adds a socket, rejoins where the rule says so,
+and refetches what a ``done`` event contradicts. Tests compare its state with a fresh REST fetch.
 """
 
 import asyncio
@@ -205,7 +205,8 @@ class RoomClient:
         """Send a user message; its ack or error."""
         data = {
             "conversation_id": conversation_id, "project_id": self.project_id, "content": content,
-            "client_message_id": more.pop("client_message_id", None) or f"m{next(self._ids)}-{id(self)}",
+            "client_message_id": more.pop("client_message_id", None)
+            or f"m{next(self._ids)}-{id(self)}",
         } | more  # fmt: skip
         return await self.reply(await self.send("user_message", data))
 
