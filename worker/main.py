@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 GRACE = timedelta(seconds=10)
 # A stop reaches an activity with the next heartbeat that is let through.
 HEARTBEAT_THROTTLE = timedelta(milliseconds=500)
+# A workflow waits this long for the worker that has it cached; a dead one must not cost ten seconds.
+STICKY_TIMEOUT = timedelta(seconds=3)
 ALL_QUEUES: tuple[Queue, ...] = tuple(Queue)
 # Concurrent activities of one process, by queue.
 SLOTS = {Queue.TURNS: 100, Queue.MODEL: 200}
@@ -132,6 +134,7 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
             activities=by_queue.get(queue, [tools.run_tool]),
             max_concurrent_activities=SLOTS.get(queue, TOOL_SLOTS),
             graceful_shutdown_timeout=GRACE,
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
             default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         )
