@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 GRACE = timedelta(seconds=10)
 # A stop reaches an activity with the next heartbeat that is let through.
 HEARTBEAT_THROTTLE = timedelta(milliseconds=500)
-# A workflow waits this long for the worker that has it cached; a dead one must not cost ten seconds.
+# How long a workflow waits for the worker that has it cached: a dead one must not cost ten seconds.
 STICKY_TIMEOUT = timedelta(seconds=3)
 ALL_QUEUES: tuple[Queue, ...] = tuple(Queue)
 # Concurrent activities of one process, by queue.
