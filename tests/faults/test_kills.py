@@ -148,7 +148,9 @@ async def test_a_worker_that_sleeps_through_its_own_replacement(scene: Scene) ->
         for room in (ada, grace):
             assert text_of(room, plain) == message["content"]
         assert message["content"] in {expected(n, 300) for n in (2, 3)}
-    assert (await scene.execution(pay))["status"] == "unknown"
+    # Who writes first decides, and either is the truth: the replacement finds a claim without an
+    # outcome, or the sleeper, awake before anybody looked, stores its own.
+    assert (await scene.execution(pay))["status"] in {"unknown", "completed"}
     assert scene.counted()["pay s1"] == 1
     assert sleeper.alive
 
