@@ -95,12 +95,14 @@ class Ping(Body):
     type = "ping"
 
 
-BODIES: dict[str, type[Body]] = {
+Frame = JoinProject | LeaveProject | UserMessage | StopTurn | Typing | Ping
+
+BODIES: dict[str, type[Frame]] = {
     body.type: body for body in (JoinProject, LeaveProject, UserMessage, StopTurn, Typing, Ping)
 }
 
 
-def parse(text: str) -> tuple[Body, str | None]:
+def parse(text: str) -> tuple[Frame, str | None]:
     """One frame.
 
     Returns:

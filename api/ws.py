@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import asdict
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api import auth, problems
 from api.frames import (
-    Body,
+    Frame,
     FrameError,
     JoinProject,
     LeaveProject,
@@ -251,7 +251,7 @@ class ChatSocket:
             self.end(4400, "too many bad frames")
         self._bad.append(now)
 
-    async def _handle(self, body: Body, reply_to: str | None) -> None:
+    async def _handle(self, body: Frame, reply_to: str | None) -> None:
         match body:
             case UserMessage():
                 await self._submit(body, reply_to)
@@ -282,7 +282,7 @@ class ChatSocket:
             case Ping():
                 self.tell("pong", {"reply_to": reply_to})
             case _:
-                raise NotImplementedError(type(body).__name__)
+                assert_never(body)
 
     def _writer(self) -> Principal:
         if not self.principal.scopes & {"write", "admin"}:

@@ -33,7 +33,7 @@ class ProjectSettings(BaseModel):
 
     Attributes:
         on_busy: What a message does while a turn of its conversation is open.
-        agent_replies: Whether the agent answers every message, or those that mention it.
+        agent_replies: Which messages the agent answers; so far all of them.
         http_allowed_hosts: Names, or ``*.name`` for everything below one; none by default.
         http_allowed_ports: Ports `http_request` may use.
     """
@@ -41,7 +41,7 @@ class ProjectSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
-    agent_replies: Literal["always", "mentioned"] = "always"
+    agent_replies: Literal["always"] = "always"
     http_allowed_hosts: list[
         Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host_pattern)]
     ] = Field(default_factory=list, max_length=100)

@@ -6,7 +6,7 @@ docs/protocol.md §2 is the reference; ``tests/contract`` fails when the two dri
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     temporal_address: str = "127.0.0.1:7233"
     temporal_namespace: str = "default"
     temporal_ui_url: str = ""
-    bus_url: str = "postgres:"
+    bus_url: Literal["postgres:"] = "postgres:"
 
     # The edge
     host: str = "127.0.0.1"
