@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
-# A lost worker is noticed after this; heartbeats come at a twentieth of it.
-HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+# A lost worker is noticed after this; heartbeats come at a tenth of it.
+HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 # Longest answer: ten minutes of streaming, and a little to store it.
 MODEL_CALL_TIMEOUT = timedelta(minutes=10, seconds=15)

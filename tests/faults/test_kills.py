@@ -23,7 +23,7 @@ from tests.system import sqlalchemy_url
 from workflows.types import turn_workflow_id
 
 # A lost worker is noticed when its heartbeats stay away.
-HEARTBEAT_SECONDS = 10
+HEARTBEAT_SECONDS = 5
 SWEPT_WITHIN = 17  # a turn is left alone for 5 s, and a sweep comes every 10
 
 
