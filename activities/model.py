@@ -32,6 +32,7 @@ from activities.tools.registry import Registry
 from store import steps
 from store.bus import PostgresPublisher, room_channel
 from store.database import Database
+from store.fault_points import reach
 from store.limits import MAX_JSON_DEPTH
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -137,6 +138,7 @@ class OpenAIModel(ModelActivities):
                 await self._stream(begun, endpoint, completion, text)
                 completion.end()
                 await text.drain()
+                reach("K5")
             except asyncio.CancelledError:
                 if _stopped_by_people():
                     # What people have been shown and what is kept are the same text.
@@ -151,6 +153,7 @@ class OpenAIModel(ModelActivities):
             raise ApplicationError(
                 "another attempt owns this step", type="Superseded", non_retryable=False
             )
+        reach("K10")
         return self._result(begun.message.id, stored)
 
     async def _stream(

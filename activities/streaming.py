@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database
+from store.fault_points import reach
 from store.live import delta_frames
 from store.messages import save_draft
 from store.tables import Message
@@ -101,6 +102,7 @@ class StreamingText:
             self._sent_parts = len(self._parts)
             await self._send(fresh)
             self._sent_chars += len(fresh)
+            reach("K4")
 
     async def _send(self, content: str) -> None:
         for frame in delta_frames(

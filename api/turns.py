@@ -6,6 +6,7 @@ from uuid import UUID
 from store import turns
 from store.database import Database
 from store.errors import Invalid, TooLarge
+from store.fault_points import reach
 from store.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_MESSAGE_BYTES
 from store.principal import Principal
 from store.runs import TurnRuns
@@ -66,11 +67,13 @@ class Turns:
                 project_id=project_id,
                 on_busy=on_busy,
             )
+        reach("K1")
         for turn_id in accepted.interrupted:
             await self._runs.cancel(turn_id)
         status = accepted.status
         if accepted.start is not None and await self._runs.start(accepted.start):
             status = "running"
+        reach("K2")
         return Receipt(
             accepted.message_id,
             accepted.turn_id,

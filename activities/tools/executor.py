@@ -37,6 +37,7 @@ from store import audit, policies, rooms, tool_executions, turns
 from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
+from store.fault_points import reach
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -147,12 +148,16 @@ class ToolExecutor(ToolActivities):
                 claimed = await self._claim(session, run)
             if not isinstance(claimed, Claim):
                 return ToolRunResult(claimed)
+            reach("K6")
             try:
                 outcome = await self._run(claimed)
             except asyncio.CancelledError:
                 await self._cancelled(claimed)
                 raise
-            return ToolRunResult(await self._store(claimed, outcome))
+            reach("K7")
+            status = await self._store(claimed, outcome)
+            reach("K8")
+            return ToolRunResult(status)
 
     async def _claim(self, session: AsyncSession, run: ToolRunInput) -> Claim | ToolStatus:
         """Take the call for this attempt, or say how it has ended already."""
