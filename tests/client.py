@@ -196,10 +196,19 @@ class RoomClient:
         await self._socket.send(text)
 
     async def reply(self, frame_id: str, timeout: float = 10) -> dict[str, Any]:
-        return await self.until(
-            lambda: next((f for f in self.frames if f["data"].get("reply_to") == frame_id), None),
-            timeout,
-        )
+        """Wait for the frame that answers another one.
+
+        Raises:
+            ConnectionError: The socket has closed without it.
+        """
+
+        def answered() -> dict[str, Any] | None:
+            found = next((f for f in self.frames if f["data"].get("reply_to") == frame_id), None)
+            if found is None and self.close_code is not None:
+                raise ConnectionError("closed before the reply")
+            return found
+
+        return await self.until(answered, timeout)
 
     async def ask(self, conversation_id: str, content: str, **more: Any) -> dict[str, Any]:
         """Send a user message; its ack or error."""
@@ -231,6 +240,18 @@ class RoomClient:
                     return found
                 await self._changed.wait()
 
+    async def changed(self, timeout: float) -> None:
+        """Wait until anything has happened, at most `timeout` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait()
+
+    async def gone(self) -> None:
+        """Wait until the socket has closed."""
+        async with self._changed:
+            while self.close_code is None:
+                await self._changed.wait()
+
     async def _read(self) -> None:
         assert self._socket is not None
         try:
@@ -238,7 +259,10 @@ class RoomClient:
                 await self._take(json.loads(text))
         except ConnectionClosed:
             pass
-        self.close_code = self._socket.close_code
+        except httpx.HTTPError:
+            # What it needs cannot be fetched now: it comes back and asks for all of it again.
+            self._socket.transport.abort()
+        self.close_code = self._socket.close_code or 1006
         async with self._changed:
             self._changed.notify_all()
 
@@ -251,7 +275,8 @@ class RoomClient:
                 if not self.state.durable(kind, data):
                     await self._rejoin()
                 while self.state.mismatches:
-                    await self._refetch(self.state.mismatches.pop())
+                    await self._refetch(self.state.mismatches[-1])
+                    self.state.mismatches.pop()
             elif kind == "assistant_response" and not self.state.delta(data):
                 await self._rejoin()
         async with self._changed:
