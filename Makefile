@@ -15,7 +15,7 @@ up: runtime ## start the whole system on this machine; Ctrl-C stops it, the data
 test: dev page ## run the tests; ARGS="tests/api -k login" for some of them
 	@$(PY) -m tests $(ARGS)
 
-check: format-check lint types imports docs-check page-check test ## everything CI runs
+check: format-check lint types imports docs-check page-check chaos test ## everything CI runs
 
 format-check: dev
 	@$(PY) -m ruff format --check --quiet $(CODE)
@@ -46,8 +46,9 @@ page: runtime ## build the page, unless its sources are the same as last time
 bench: dev page ## load and latency of this machine, written to bench/results/
 	@$(PY) -m bench $(ARGS)
 
-chaos: dev page ## kill processes while turns run
-	@$(PY) -m tests tests/faults $(ARGS)
+chaos: dev ## break the running system; SIZE=smoke|nightly|release SEED=1 SETS=A,B BUS=nats MUTANTS=1
+	@$(PY) -m tests.chaos --size $(or $(SIZE),smoke) --seed $(or $(SEED),1) --bus $(or $(BUS),postgres) \
+		$(if $(SETS),--sets $(SETS)) $(if $(MUTANTS),--mutants $(filter-out 1,$(MUTANTS))) $(ARGS)
 
 replay-record: dev ## record tests/histories/ again, after a compatible change of a workflow
 	@$(PY) -m tests.histories.record $(ARGS)

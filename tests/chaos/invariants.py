@@ -164,7 +164,7 @@ async def i6(trial: Trial) -> list[str]:
     for row in await _executions(trial):
         if row["tool_name"] != "pay":
             continue
-        count = effects[f"pay {json.loads(row['arguments'])['key']}"]
+        count = effects[f"pay {_key(row)}"]
         unknown += row["execution_status"] == "unknown"
         if row["execution_status"] == "completed" and count != 1:
             wrong.append(f"execution {row['id']}: completed, counted {count} times")
@@ -184,6 +184,14 @@ async def _executions(trial: Trial) -> list[Any]:
         " FROM tool_executions e JOIN turns t ON t.id = e.turn_id WHERE t.project_id = ANY($1)",
         _projects(trial),
     )
+
+
+def _key(row: Any) -> str:
+    """Name of the effect a call was to have; empty where the model's arguments name none."""
+    try:
+        return str(json.loads(row["arguments"])["key"])
+    except (ValueError, TypeError, LookupError):
+        return ""
 
 
 async def i7(trial: Trial) -> list[str]:
@@ -320,8 +328,7 @@ async def i11(trial: Trial) -> list[str]:
     for row in await _executions(trial):
         if row["attempt"] and not audited.get(row["id"]):
             wrong.append(f"execution {row['id']} ({row['execution_status']}) is not in the audit")
-        key = json.loads(row["arguments"]).get("key", "")
-        known[f"{row['tool_name']} {key}"] += row["attempt"]
+        known[f"{row['tool_name']} {_key(row)}"] += row["attempt"]
     label = f"{trial.label}-"
     for name, count in trial.arena.effects().items():
         if name.partition(" ")[2].startswith(label) and count > known[name]:
