@@ -1,13 +1,19 @@
 """What can be done to a part, when and for how long: drawn from a seed, to be done again."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
 
 from tests.chaos.arena import RESTART_SECONDS, Arena, Injected
+
+MOST_CONNECTIONS = 500
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,8 @@ class Kind:
     Attributes:
         part: A process (``worker0``) or a link (``worker-model``).
         action: ``kill``, ``term``, ``stop`` (SIGSTOP), ``crash`` (``pg_ctl stop -m immediate``),
-            ``unlisten`` (ends only the LISTEN backends), or a link's ``blackhole``, ``refuse``,
-            ``rst``, ``slow``.
+            ``unlisten`` (ends only the LISTEN backends), ``crowd`` (takes every connection the
+            server still has), or a link's ``blackhole``, ``refuse``, ``rst``, ``slow``.
         seconds: Least and greatest time until it is undone.
     """
 
@@ -79,6 +85,8 @@ async def inflict(arena: Arena, fault: Fault) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'everturn-listen'"
             )
+        elif fault.action == "crowd":
+            await _crowd(arena, fault.seconds)
         else:
             await _end(arena, fault)
     finally:
@@ -95,6 +103,29 @@ async def _end(arena: Arena, fault: Fault) -> None:
     await child.wait()
     await asyncio.sleep(fault.seconds)
     await arena.restart(fault.part)
+
+
+async def _crowd(arena: Arena, seconds: float) -> None:
+    """Hold every connection that PostgreSQL gives, so that nobody else gets a new one."""
+    held: list[asyncpg.Connection[Any]] = []
+    try:
+        while len(held) < MOST_CONNECTIONS:
+            held.append(await asyncpg.connect(arena.system.postgres.app_dsn, timeout=5))
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        pass
+    try:
+        # Those who have a connection keep it; everybody is made to ask for a new one.
+        await arena.system.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name IN ('edge', 'worker')"
+        )
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            while len(held) < MOST_CONNECTIONS:
+                held.append(await asyncpg.connect(arena.system.postgres.app_dsn, timeout=5))
+        await asyncio.sleep(seconds)
+    finally:
+        for connection in held:
+            connection.terminate()
 
 
 async def _hurt_link(arena: Arena, fault: Fault) -> None:

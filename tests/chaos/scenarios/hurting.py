@@ -25,6 +25,7 @@ POSTGRES = [
     Kind("edge-listen", "blackhole", (6, 9)), Kind("edge-postgres", "blackhole", (3, 6)),
     Kind("worker-postgres", "blackhole", (3, 6)), Kind("worker-postgres", "slow", (3, 6)),
     Kind("postgres", "unlisten"), Kind("edge-postgres", "refuse", (2, 4)),
+    Kind("postgres", "crowd", (3, 6)),
 ]  # fmt: skip
 BUS = {
     "postgres": [
