@@ -98,8 +98,8 @@ async def _scenario(
         if scenario.judged:
             await invariants.judge(trial)
     except Exception as broken:  # noqa: BLE001 -- whatever it is, it is the verdict
-        trial.extra.append(f"{type(broken).__name__}: {_innermost(broken)}")
-        await place.heal()
+        trial.extra.append(_innermost(broken))
+        await _heal_anyway(place, trial)
     finally:
         await trial.disperse()
     trial.summarise()
@@ -112,6 +112,13 @@ async def _scenario(
     if not verdict.passed:
         verdict.tail = list(place.log[first_line:])
     return verdict
+
+
+async def _heal_anyway(place: Arena, trial: Trial) -> None:
+    try:
+        await place.heal()
+    except Exception as broken:  # noqa: BLE001 -- the next scenario will tell
+        trial.extra.append(f"could not be healed: {_innermost(broken)}")
 
 
 def _innermost(broken: BaseException) -> str:
