@@ -193,8 +193,12 @@ class Arena:
                 await self.signal(part, signal.SIGCONT)
             else:
                 await self.restart(part)
-        for edge in self.system.edges:
-            await self.system.until(lambda edge=edge: _ready(edge), timeout=30)
+        for index, edge in enumerate(self.system.edges):
+            try:
+                await self.system.until(lambda edge=edge: _ready(edge), timeout=30)
+            except TimeoutError:
+                _, body = await http_get(edge.port, "/api/health/ready")
+                raise AssertionError(f"edge{index} is not ready: {body.decode()[:300]}") from None
 
     async def quiet(self, timeout: float) -> bool:
         """Wait until no turn is open; whether that came to pass."""
