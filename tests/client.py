@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 TERMINAL = {"completed", "failed", "cancelled"}
+OPEN = {"queued", "running", "awaiting_approval"}
 
 
 @dataclass
@@ -38,6 +39,10 @@ class Folded:
     turns: dict[str, dict[str, Any]] = field(default_factory=dict)
     executions: dict[str, dict[str, Any]] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
+    # Per conversation, the number its messages by REST reflect: up to it they hold every event.
+    reflected: dict[str, int] = field(default_factory=dict)
+    # Deleted conversations: what still arrives for them is late.
+    forgotten: set[str] = field(default_factory=set)
 
     def durable(self, kind: str, data: dict[str, Any]) -> bool:
         """Fold a durable event; False asks for a rejoin."""
@@ -50,23 +55,42 @@ class Folded:
             case "conversation_created" | "conversation_updated":
                 self.conversations[data["conversation"]["id"]] = data["conversation"]
             case "conversation_deleted":
-                self.conversations.pop(data["conversation"]["id"], None)
-            case "message_created":
-                self.messages[data["message"]["id"]] = data["message"]
+                self._forget(data["conversation"]["id"])
             case "turn_status":
                 self.turns[data["turn_id"]] = data
+            case _:
+                self._message_event(kind, data)
+        return True
+
+    def _message_event(self, kind: str, data: dict[str, Any]) -> None:
+        conversation_id = data.get("message", data).get("conversation_id")
+        if conversation_id in self.forgotten:
+            return
+        if data["seq"] <= self.reflected.get(conversation_id, 0):
+            return
+        match kind:
+            case "message_created":
+                self.messages[data["message"]["id"]] = data["message"]
             case "assistant_response":
                 self._done(data)
             case "tool_call":
                 self._called(data)
-            case "tool_result":
-                row = self.executions.setdefault(data["tool_execution_id"], {})
-                row.update(
-                    status=data["status"], attempt=data["attempt"], result=data["result"],
-                    error=data["error"], execution_time_ms=data["execution_time_ms"],
+            case "tool_result" if data["tool_execution_id"] in self.executions:
+                self.executions[data["tool_execution_id"]].update(
+                    status=data["status"], attempt=data["attempt"], result=data.get("result"),
+                    error=data.get("error"), execution_time_ms=data.get("execution_time_ms"),
                     tool_name=data["tool_name"],
                 )  # fmt: skip
-        return True
+
+    def _forget(self, conversation_id: str) -> None:
+        self.conversations.pop(conversation_id, None)
+        self.forgotten.add(conversation_id)
+        gone = [m for m in self.messages.values() if m["conversation_id"] == conversation_id]
+        for message in gone:
+            del self.messages[message["id"]]
+            self.texts.pop(message["id"], None)
+            for key in [k for k, e in self.executions.items() if e["message_id"] == message["id"]]:
+                del self.executions[key]
 
     def _message(self, data: dict[str, Any]) -> dict[str, Any]:
         return self.messages.setdefault(
@@ -81,9 +105,11 @@ class Folded:
         message = self._message(data)
         message["status"] = data["status"]
         message["epoch"] = data["epoch"]
-        held = self.texts.setdefault(data["message_id"], Text(data["epoch"]))
-        digest = hashlib.sha256(held.text.encode()).hexdigest()
-        if digest != data["sha256"] or held.epoch != data["epoch"]:
+        held = self.texts.get(data["message_id"])
+        if held is None or held.epoch != data["epoch"]:
+            # Of this attempt nothing was heard; there may be nothing to hear.
+            held = self.texts[data["message_id"]] = Text(data["epoch"])
+        if sha256(held.text) != data["sha256"]:
             self.mismatches.append(data["message_id"])
 
     def _called(self, data: dict[str, Any]) -> None:
@@ -97,9 +123,14 @@ class Folded:
 
     def delta(self, data: dict[str, Any]) -> bool:
         """Fold a delta; False asks for a rejoin."""
-        message = self._message(data)
-        if message["status"] != "streaming":
+        if data["conversation_id"] in self.forgotten:
             return True
+        known = self.messages.get(data["message_id"])
+        if known is not None and known["status"] != "streaming":
+            return True
+        if data["message_id"] not in self.texts and data["offset"] > 0:
+            return False
+        self._message(data)
         held = self.texts.setdefault(data["message_id"], Text())
         if data["epoch"] < held.epoch:
             return True
@@ -116,9 +147,37 @@ class Folded:
                 turn_id=entry["turn_id"], status=entry["status"],
                 conversation_id=entry["conversation_id"],
             )  # fmt: skip
-            # REST may know of an ending that is newer than the snapshot.
-            if entry["message_id"] and self._message(entry)["status"] == "streaming":
+            if not entry["message_id"] or entry["conversation_id"] in self.forgotten:
+                continue
+            # REST may know of an ending, or of an attempt, that is newer than the snapshot.
+            held = self.texts.get(entry["message_id"])
+            newer = held is not None and held.epoch > entry["epoch"]
+            if self._message(entry)["status"] == "streaming" and not newer:
                 self.texts[entry["message_id"]] = Text(entry["epoch"], entry["content"])
+
+    def text_of(self, message: dict[str, Any]) -> str:
+        """A message's text as it is now."""
+        if message["role"] != "assistant":
+            return str(message["content"])
+        held = self.texts.get(message["id"])
+        return held.text if held else ""
+
+    def thread(self, conversation_id: str) -> list[dict[str, Any]]:
+        """A conversation's messages in their order (docs/protocol.md §9)."""
+        turns: dict[str, list[dict[str, Any]]] = {}
+        unplaced: dict[str, list[dict[str, Any]]] = {}
+        for message in self.messages.values():
+            if message["conversation_id"] != conversation_id:
+                continue
+            key = message["turn_id"] or message["id"]
+            if key in turns:
+                turns[key].append(message)
+            elif message["role"] == "assistant" and message["turn_id"]:
+                unplaced.setdefault(key, []).append(message)
+            else:
+                # The question stands first, also where an answer was heard before it.
+                turns[key] = [message, *unplaced.pop(key, [])]
+        return [m for group in (*turns.values(), *unplaced.values()) for m in group]
 
 
 class RoomClient:
@@ -137,29 +196,39 @@ class RoomClient:
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self._ids = itertools.count(1)
+        # Id of the join that is on its way; its answer covers every hole found before it.
+        self._joining: str | None = None
 
     # --- life -----------------------------------------------------------------------------------
 
     async def connect(self, *, after_seq: int | None = None, ws_url: str | None = None) -> None:
         self.ws_url = ws_url or self.ws_url
-        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.http.cookies.items())}
-        # A page is served by the edge it connects to.
-        origin = self.ws_url.replace("ws", "http", 1).removesuffix("/ws/chat")
-        self._socket = await connect(
-            self.ws_url, origin=origin, additional_headers=headers, max_size=None,  # type: ignore[arg-type]
-            ping_interval=None, proxy=None,
-        )  # fmt: skip
+        self._socket = await self._open()
         self.close_code = None
+        self._joining = None
         self._reader = asyncio.create_task(self._read())
         await self.join(after_seq)
 
+    async def _open(self) -> ClientConnection:
+        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.http.cookies.items())}
+        # A page is served by the edge it connects to.
+        origin = self.ws_url.replace("ws", "http", 1).removesuffix("/ws/chat")
+        return await connect(
+            self.ws_url, origin=origin, additional_headers=headers, max_size=None,  # type: ignore[arg-type]
+            ping_interval=None, proxy=None,
+        )  # fmt: skip
+
     async def join(self, after_seq: int | None = None) -> dict[str, Any]:
+        before = len(self.frames)
+        await self._ask_to_join(after_seq)
+        return await self.frame("project_joined", since=before)
+
+    async def _ask_to_join(self, after_seq: int | None) -> None:
         data: dict[str, Any] = {"project_id": self.project_id}
         if after_seq is not None:
             data["after_seq"] = after_seq
-        before = len(self.frames)
-        await self.send("join_project", data)
-        return await self.frame("project_joined", since=before)
+        self._joining = f"f{next(self._ids)}"
+        await self.send("join_project", data, frame_id=self._joining)
 
     async def resume(self, ws_url: str | None = None) -> None:
         """Come back after a drop, on this edge or another."""
@@ -268,8 +337,11 @@ class RoomClient:
 
     async def _take(self, frame: dict[str, Any]) -> None:
         kind, data = frame["type"], frame["data"]
+        if kind == "error" and data.get("reply_to") == self._joining:
+            self._joining = None
         if data.get("project_id", self.project_id) == self.project_id:
             if kind == "project_joined":
+                self._joining = None
                 await self._joined(data)
             elif "seq" in data:
                 if not self.state.durable(kind, data):
@@ -292,20 +364,22 @@ class RoomClient:
         self.state.snapshot(data["live"])
 
     async def _rejoin(self) -> None:
-        self.rejoined += 1
-        await self.send(
-            "join_project", {"project_id": self.project_id, "after_seq": self.state.seq}
-        )
+        if self._joining is None:
+            self.rejoined += 1
+            await self._ask_to_join(self.state.seq)
 
     async def _refetch(self, message_id: str) -> None:
         self.refetched += 1
-        fresh = await fetch(self.http, self.project_id)
-        self.state.texts[message_id] = Text(
-            fresh.messages[message_id]["epoch"], fresh.messages[message_id]["content"]
-        )
+        conversation_id = self.state.messages[message_id]["conversation_id"]
+        found, _ = await thread(self.http, conversation_id)
+        for message in found:
+            if message["id"] == message_id:
+                self.state.texts[message_id] = Text(message["epoch"], message["content"])
 
     async def _fetch(self) -> None:
+        forgotten = self.state.forgotten
         self.state = await fetch(self.http, self.project_id)
+        self.state.forgotten |= forgotten
 
 
 async def fetch(http: httpx.AsyncClient, project_id: str) -> Folded:
@@ -318,25 +392,44 @@ async def fetch(http: httpx.AsyncClient, project_id: str) -> Folded:
         state.conversations[conversation["id"]] = conversation
         if conversation["live"]:
             live = conversation["live"]
-            state.turns[live["turn_id"]] = live
-        before = ""
-        while True:
-            answer = await http.get(
-                f"/api/conversations/{conversation['id']}/messages?limit=200{before}"
-            )
-            page = answer.json()
-            seqs.append(page["seq"])
-            for message in page["items"]:
-                state.messages[message["id"]] = message
-                if message["role"] == "assistant":
-                    state.texts[message["id"]] = Text(message["epoch"], message["content"])
-                for execution in message["tool_executions"]:
-                    state.executions[execution["id"]] = execution
-            if not page["next_cursor"]:
-                break
-            before = f"&before={page['next_cursor']}"
+            state.turns[live["turn_id"]] = live | {"conversation_id": conversation["id"]}
+        found, seq = await thread(http, conversation["id"])
+        if seq is None:
+            del state.conversations[conversation["id"]]
+            continue
+        seqs.append(seq)
+        state.reflected[conversation["id"]] = seq
+        for message in found:
+            state.messages[message["id"]] = message
+            if message["role"] == "assistant":
+                state.texts[message["id"]] = Text(message["epoch"], message["content"])
+            for execution in message["tool_executions"]:
+                state.executions[execution["id"]] = execution
     state.seq = min(seqs)
     return state
+
+
+async def thread(
+    http: httpx.AsyncClient, conversation_id: str
+) -> tuple[list[dict[str, Any]], int | None]:
+    """All messages of a conversation, oldest first, and the least number a page reflects.
+
+    A conversation that is gone meanwhile has neither.
+    """
+    found: list[dict[str, Any]] = []
+    seqs: list[int] = []
+    before = ""
+    while True:
+        path = f"/api/conversations/{conversation_id}/messages?limit=200{before}"
+        answer = await http.get(path)
+        if answer.status_code == 404:
+            return [], None
+        page = answer.json()
+        seqs.append(page["seq"])
+        found = page["items"] + found
+        if not page["next_cursor"]:
+            return found, min(seqs)
+        before = f"&before={page['next_cursor']}"
 
 
 async def items(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
@@ -358,8 +451,7 @@ def essence(state: Folded) -> dict[str, Any]:
         },
         "messages": {
             m["id"]: (
-                m["role"], m["turn_id"], m["status"],
-                state.texts[m["id"]].text if m["role"] == "assistant" else m["content"],
+                m["role"], m["turn_id"], m["status"], state.text_of(m),
             )
             for m in state.messages.values()
         },
@@ -369,6 +461,47 @@ def essence(state: Folded) -> dict[str, Any]:
             for key, row in state.executions.items()
         },
     }  # fmt: skip
+
+
+def canonical(state: Folded) -> dict[str, Any]:
+    """The state as tests/vectors/README.md spells it, comparable across clients."""
+    return {
+        "seq": state.seq,
+        "conversations": {c["id"]: c["title"] for c in state.conversations.values()},
+        "messages": {
+            key: [_canonical_message(state, m) for m in state.thread(key)]
+            for key in state.conversations
+        },
+        "open_turns": {
+            turn["turn_id"]: {"conversation_id": turn["conversation_id"],
+                              "status": turn["status"], "detail": turn.get("detail")}
+            for turn in state.turns.values()
+            if turn["status"] in OPEN and turn["conversation_id"] in state.conversations
+        },
+    }  # fmt: skip
+
+
+def _canonical_message(state: Folded, message: dict[str, Any]) -> dict[str, Any]:
+    text = state.text_of(message)
+    held = state.texts.get(message["id"])
+    streams = message["status"] == "streaming" and held is not None
+    return {
+        "id": message["id"], "role": message["role"], "turn_id": message["turn_id"],
+        "status": message["status"],
+        "epoch": held.epoch if held is not None and streams else message.get("epoch", 0),
+        "text": text, "sha256": sha256(text),
+        "tools": [
+            {"id": key, "tool_call_id": row["tool_call_id"], "tool_name": row["tool_name"],
+             "status": row["status"], "attempt": row["attempt"], "result": row["result"],
+             "error": row["error"], "execution_time_ms": row["execution_time_ms"]}
+            for key, row in state.executions.items()
+            if row["message_id"] == message["id"]
+        ],
+    }  # fmt: skip
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @asynccontextmanager
