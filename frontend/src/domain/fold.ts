@@ -8,6 +8,7 @@ import type {
   AssistantResponseData,
   Conversation,
   LiveEntry,
+  Message,
   MessagePage,
   Person,
   ProjectJoinedData,
@@ -100,6 +101,7 @@ export function foldPage(
   since: RoomEvent[],
   at: number,
 ): Effect[] {
+  if (room.forgotten.has(conversationId)) return NONE
   room.threads.set(
     conversationId,
     threadFromPage(conversationId, page, room.threads.get(conversationId)),
@@ -107,7 +109,9 @@ export function foldPage(
   const thread = room.threads.get(conversationId)
   if (!thread) return NONE
   for (const message of page.items) {
-    if (message.role === 'assistant' && message.status !== 'streaming') settle(room, message.id)
+    if (message.role !== 'assistant') continue
+    if (message.status === 'streaming') foldStoredText(room, message)
+    else settle(room, message.id)
   }
   const effects = since.flatMap((event) => foldThread(room, thread, event))
   for (const stream of room.streams.values()) {
@@ -165,6 +169,8 @@ function foldList(room: Room, event: RoomEvent): void {
 function foldEphemeral(room: Room, event: RoomEvent): Effect[] {
   if (event.type === 'presence') room.presence = people(event.data.users)
   if (event.type !== 'assistant_response' || room.settled.has(event.data.message_id)) return NONE
+  // A deleted conversation's worker may have been in the middle of a word.
+  if (room.forgotten.has(event.data.conversation_id)) return NONE
   return foldDelta(room, event.data, event.timestamp)
 }
 
@@ -218,8 +224,20 @@ function foldDone(room: Room, thread: Thread, data: AssistantResponseData, at: n
   return [{ kind: 'verify', conversationId, messageId: message.id, text, sha256: data.sha256 }]
 }
 
+/** A text that streams as a page tells it: all there is of one that was not heard of before. */
+function foldStoredText(room: Room, message: Message): void {
+  const stream = room.streams.get(message.id)
+  const { turn_id: turnId, epoch, content } = message
+  if (turnId === null || room.settled.has(message.id) || (stream && stream.epoch >= epoch)) return
+  const ref = { ...message, message_id: message.id, turn_id: turnId }
+  const fresh = emptyStream(ref)
+  applyDelta(fresh, { epoch, offset: 0, content })
+  room.streams.set(message.id, fresh)
+}
+
 function foldLiveText(room: Room, entry: LiveEntry, at: number): void {
   if (!entry.message_id || room.settled.has(entry.message_id)) return
+  if (room.forgotten.has(entry.conversation_id)) return
   const ref = { ...entry, message_id: entry.message_id, epoch: entry.epoch ?? 0 }
   if (!room.streams.has(ref.message_id)) room.streams.set(ref.message_id, emptyStream(ref))
   const stream = room.streams.get(ref.message_id)
@@ -287,6 +305,7 @@ function setLive(room: Room, conversation: Conversation): void {
 function forgetConversation(room: Room, conversationId: string): void {
   room.conversations.delete(conversationId)
   room.threads.delete(conversationId)
+  room.forgotten.add(conversationId)
   for (const [id, turn] of room.turns)
     if (turn.conversationId === conversationId) room.turns.delete(id)
   for (const [id, stream] of room.streams)

@@ -44,6 +44,8 @@ export interface Room {
   streams: Map<string, StreamText>
   /** Messages whose final text is stored; what still arrives for them is late. */
   settled: Set<string>
+  /** Conversations that were deleted; what still arrives for them is late. */
+  forgotten: Set<string>
   /** When an execution's present attempt began: the server's clock, in milliseconds. */
   toolStarts: Map<string, number>
   presence: Person[]
@@ -58,6 +60,7 @@ export function createRoom(projectId: string): Room {
     threads: new Map(),
     streams: new Map(),
     settled: new Set(),
+    forgotten: new Set(),
     toolStarts: new Map(),
     presence: [],
   }
