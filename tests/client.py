@@ -155,6 +155,19 @@ class Folded:
             if self._message(entry)["status"] == "streaming" and not newer:
                 self.texts[entry["message_id"]] = Text(entry["epoch"], entry["content"])
 
+    def page(self, conversation_id: str, found: list[dict[str, Any]], seq: int) -> None:
+        """Take all messages of a conversation as REST tells them; `seq` is what they reflect."""
+        self.reflected[conversation_id] = seq
+        for message in found:
+            self.messages[message["id"]] = message
+            for execution in message["tool_executions"]:
+                self.executions[execution["id"]] = execution
+            held = self.texts.get(message["id"])
+            # REST's text of a message that streams is a checkpoint and lags behind.
+            lags = message["status"] == "streaming" and held and held.epoch >= message["epoch"]
+            if message["role"] == "assistant" and not lags:
+                self.texts[message["id"]] = Text(message["epoch"], message["content"])
+
     def text_of(self, message: dict[str, Any]) -> str:
         """A message's text as it is now."""
         if message["role"] != "assistant":
@@ -370,11 +383,11 @@ class RoomClient:
 
     async def _refetch(self, message_id: str) -> None:
         self.refetched += 1
-        conversation_id = self.state.messages[message_id]["conversation_id"]
-        found, _ = await thread(self.http, conversation_id)
-        for message in found:
-            if message["id"] == message_id:
-                self.state.texts[message_id] = Text(message["epoch"], message["content"])
+        message = self.state.messages.get(message_id)
+        if message is not None:
+            found, seq = await thread(self.http, message["conversation_id"])
+            if seq is not None:
+                self.state.page(message["conversation_id"], found, seq)
 
     async def _fetch(self) -> None:
         forgotten = self.state.forgotten
@@ -398,13 +411,7 @@ async def fetch(http: httpx.AsyncClient, project_id: str) -> Folded:
             del state.conversations[conversation["id"]]
             continue
         seqs.append(seq)
-        state.reflected[conversation["id"]] = seq
-        for message in found:
-            state.messages[message["id"]] = message
-            if message["role"] == "assistant":
-                state.texts[message["id"]] = Text(message["epoch"], message["content"])
-            for execution in message["tool_executions"]:
-                state.executions[execution["id"]] = execution
+        state.page(conversation["id"], found, seq)
     state.seq = min(seqs)
     return state
 

@@ -50,8 +50,9 @@ class Rest:
         self._fetching = False
 
     def told_in_a_new_step(self) -> None:
-        """From here on, asking for messages alone is a refetch."""
-        self._fetching = False
+        """From here on, asking for messages alone is a refetch; a fetch that is held goes on."""
+        if not self.hold:
+            self._fetching = False
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path

@@ -67,6 +67,8 @@ class Case:
         self._rest = -1
         # Per message the text that the client holds, where it is not all there is.
         self._held: Truth = stream.truths[0]
+        # Per conversation the event number up to which REST has told all.
+        self._told: dict[str, int] = {}
 
     def rest(self, position: int) -> "Case":
         """REST answers as of `position` from now on; it never goes back."""
@@ -120,10 +122,16 @@ class Case:
             self.receive(place, place + 1)
             frame = self.stream.frames[place]
             if is_done(frame) and self._lacks(frame["data"]):
-                self.expect(refetch=frame["data"]["conversation_id"])
+                conversation_id = frame["data"]["conversation_id"]
+                self.expect(refetch=conversation_id)
+                rest = self.stream.rests[self._rest]
+                if conversation_id in rest["messages"]:
+                    self._told[conversation_id] = rest["seq"]
         return self
 
     def _lacks(self, done: dict[str, Any]) -> bool:
+        if done["seq"] <= self._told.get(done["conversation_id"], 0):
+            return False
         held = self._held.messages.get(done["message_id"])
         text = held["content"] if held and held["epoch"] == done["epoch"] else ""
         return digest(text) != done["sha256"]

@@ -104,7 +104,7 @@ class Page {
       return
     }
     expect(this.told, 'asked for more than it had to').toEqual([])
-    this.fetching = false
+    if (!this.hold) this.fetching = false
     if ('release' in step) {
       const held = this.held ?? []
       this.hold = this.held = null
