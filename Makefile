@@ -1,6 +1,6 @@
 # Everturn. `make` alone lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help up runtime dev page test check format-check lint types imports docs-check page-check fmt lock bench chaos replay-record clean
+.PHONY: help up runtime dev page test check format-check lint types imports docs-check page-check fmt lock bench chaos replay-record vectors-record clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 PY := .venv/bin/python
 CODE := workflows store activities api worker embedded migrations tests bench
@@ -52,6 +52,9 @@ chaos: dev ## break the running system; SIZE=smoke|nightly|release SEED=1 SETS=A
 
 replay-record: dev ## record tests/histories/ again, after a compatible change of a workflow
 	@$(PY) -m tests.histories.record $(ARGS)
+
+vectors-record: dev ## record tests/vectors/ again, after a change of what rooms say
+	@$(PY) -m tests.vectors.record $(ARGS)
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: ## write the lock files again (needs uv)

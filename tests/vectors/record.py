@@ -190,7 +190,10 @@ async def _probe(team: Team, room: RoomClient, count: int) -> list[tuple["Late",
     found: list[tuple[Late, dict[str, Any]]] = []
     heard = 0
     try:
-        while len(found) < count:
+        while True:
+            if len(found) >= count:
+                # They listen to the end.
+                await asyncio.Event().wait()
             await room.until(lambda heard=heard: len(room.frames) > heard + 2, timeout=3600)
             heard = len(room.frames)
             late = Late(team.grace, room.ws_url, team.project_id)
@@ -221,7 +224,9 @@ def _place(stream: list[dict[str, Any]], late: RoomClient) -> int:
     for place in range(len(stream) + 1):
         if stream[place:] == following:
             return place
-    raise AssertionError("the late client heard another stream")
+    heard = "\n".join(json.dumps(f["data"]) for f in [late.frames[0], *following])
+    whole = "\n".join(json.dumps(f["data"]) for f in stream)
+    raise AssertionError(f"the late client heard another stream:\n{heard}\nof\n{whole}")
 
 
 async def record(only: set[str]) -> None:

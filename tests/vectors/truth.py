@@ -51,7 +51,13 @@ class Truth:
 
     def _add(self, message: dict[str, Any]) -> None:
         turns = self.turns_of.setdefault(message["conversation_id"], {})
-        turns.setdefault(message["turn_id"], []).append(message)
+        turn = turns.setdefault(message["turn_id"], [])
+        # Pieces of text travel faster than events: an answer may come before its question.
+        first = message["role"] == "user" and not any(m["role"] == "user" for m in turn)
+        turn.insert(0 if first else len(turn), message)
+        if first:
+            # Turns stand in the order of their questions.
+            turns[message["turn_id"]] = turns.pop(message["turn_id"])
         self.messages[message["id"]] = message
 
     def _answer(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +125,10 @@ class Truth:
             )  # fmt: skip
         return entries
 
+    def _placed(self, conversation_id: str) -> list[list[dict[str, Any]]]:
+        turns = list(self.turns_of.get(conversation_id, {}).values())
+        return sorted(turns, key=lambda turn: turn[0]["role"] != "user")
+
     def rest(self) -> dict[str, Any]:
         """What REST answers: the conversations, and the messages of each."""
         listed = []
@@ -129,7 +139,7 @@ class Truth:
             listed.append(conversation | {"live": live})
         listed.sort(key=lambda c: (c["updated_at"], c["id"]), reverse=True)
         messages = {
-            key: [m for turn in self.turns_of.get(key, {}).values() for m in turn]
+            key: [m for turn in self._placed(key) for m in turn]
             for key in self.conversations
         }
         return {"seq": self.seq, "conversations": listed, "messages": messages}

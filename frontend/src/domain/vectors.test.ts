@@ -169,8 +169,7 @@ class Page {
     const messages = this.rest.messages[conversationId ?? '']
     if (path.endsWith('/conversations'))
       return Response.json({ items: this.rest.conversations, next_cursor: null })
-    if (messages)
-      return Response.json({ items: messages, next_cursor: null, seq: this.rest.seq })
+    if (messages) return Response.json({ items: messages, next_cursor: null, seq: this.rest.seq })
     return Response.json({ code: 'not_found', detail: 'There is nothing here.' }, { status: 404 })
   }
 
