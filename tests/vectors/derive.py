@@ -7,6 +7,7 @@ here does. What a client must end in comes from `Truth`, never from a client.
 import copy
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from tests.vectors import files
@@ -121,7 +122,7 @@ def missing_deltas(s: Stream) -> None:
 
 def missing_events(s: Stream) -> None:
     places = s.durables(0, s.end)
-    for k, j in zip(places, places[1:], strict=False):
+    for k, j in pairwise(places):
         for recovered in (True, False):
             name = f"event {s.seq(k + 1)} missing" + ("" if recovered else ", and from the log too")
             case = s.case(name).start(0).receive(0, k).receive(k + 1, j + 1)
@@ -196,6 +197,27 @@ def _lagging(s: Stream, k: int, at: int, name: str) -> None:
     case.finish(k)
 
 
+def overlaps(s: Stream) -> None:
+    """Pieces that begin within what is known, among characters beyond U+FFFF."""
+    case = s.case("pieces that begin within the one before").start(0)
+    for k, frame in enumerate(s.frames):
+        content = frame["data"].get("content", "")
+        if max(content, default="") < "\U00010000":
+            case.receive(k, k + 1)
+            continue
+        for place in range(len(content)):
+            case.frame(_piece(frame, max(place - 2, 0), place + 1))
+    if any("frame" in step for step in case.steps):
+        case.finish(s.end)
+
+
+def _piece(frame: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    piece = copy.deepcopy(frame)
+    piece["data"]["offset"] += start
+    piece["data"]["content"] = frame["data"]["content"][start:end]
+    return piece
+
+
 def wrong_texts(s: Stream) -> None:
     last: dict[str, int] = {}
     deltas = set(s.deltas())
@@ -236,7 +258,8 @@ def other_rooms(s: Stream) -> None:
 
 RULES: tuple[Callable[[Stream], None], ...] = (
     whole, joins, answers_under_way, reconnects, two_joins, duplicates, missing_deltas,
-    missing_events, reordered_deltas, attempts, shorter_texts, wrong_texts, other_rooms,
+    missing_events, reordered_deltas, attempts, shorter_texts, overlaps, wrong_texts,
+    other_rooms,
 )  # fmt: skip
 
 
@@ -256,13 +279,37 @@ def vector(recorded: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rewrite(only: set[str]) -> list[dict[str, Any]]:
-    """Write the vectors again; what was written."""
-    written = []
-    for name in files.names():
+def cut(recorded: dict[str, Any]) -> dict[str, Any]:
+    """The same stream with its texts in pieces of one character."""
+    stream = [
+        piece
+        for frame in recorded["stream"]
+        for piece in (
+            [_piece(frame, n, n + 1) for n in range(len(frame["data"]["content"]))]
+            if is_delta(frame) and frame["data"]["content"]
+            else [frame]
+        )
+    ]
+    return {**recorded, "stream": stream, "late": []}
+
+
+def vectors(name: str) -> dict[str, dict[str, Any]]:
+    """The vectors made from one recording, by their names."""
+    recorded = files.recorded(name)
+    made = {name: vector(recorded)}
+    if name == "characters":
+        made[f"{name}_cut"] = vector(cut(recorded))
+    return made
+
+
+def rewrite(only: set[str]) -> dict[str, dict[str, Any]]:
+    """Write the vectors of all or some recordings again; what was written."""
+    written: dict[str, dict[str, Any]] = {}
+    for name in files.recordings():
         if not only or name in only:
-            written.append(vector(files.recorded(name)))
-            files.write(files.FOLDER / f"{name}.json", written[-1])
+            written |= vectors(name)
+    for name, made in written.items():
+        files.write(files.FOLDER / f"{name}.json", made)
     return written
 
 

@@ -1,4 +1,4 @@
-"""Where vectors are, and how they are written: one entry a line, so that a change is a small diff."""
+"""Where vectors are, and how they are written: an entry a line, so that changes are small diffs."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,14 @@ from typing import Any
 FOLDER = Path(__file__).parent
 
 
-def names() -> list[str]:
+def recordings() -> list[str]:
     """Every recorded scenario."""
     return sorted(path.stem for path in (FOLDER / "recorded").glob("*.json"))
+
+
+def names() -> list[str]:
+    """Every vector."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def recorded(name: str) -> Any:

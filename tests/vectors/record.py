@@ -1,4 +1,4 @@
-"""``python -m tests.vectors.record [scenario …]``: record the event vectors of the real system again.
+"""``python -m tests.vectors.record [scenario …]``: record event vectors of the real system.
 
 Starts the whole system with the scripted model server and plays each scenario. One client listens
 from the beginning; what its room said is the stream. Others join now and then while it runs: their
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from tests.client import RoomClient, items
-from tests.system import System, Team, checked, running
+from tests.system import Team, checked, running
 from tests.vectors import derive
 from tests.vectors.files import FOLDER, write
 from tests.vectors.stable import stable
@@ -241,7 +241,7 @@ async def record(only: set[str]) -> None:
                 found = stable(await recorded(await of.elsewhere(name), play))
                 found = {"about": (play.__doc__ or "").strip(), **found}
                 write(FOLDER / "recorded" / f"{name}.json", found)
-                cases = sum(len(v["cases"]) for v in derive.rewrite({name}))
+                cases = sum(len(v["cases"]) for v in derive.rewrite({name}).values())
                 print(f"{name}: {len(found['stream'])} frames, {len(found['late'])} late joins,"
                       f" {cases} cases")  # fmt: skip
 

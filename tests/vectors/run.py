@@ -1,4 +1,4 @@
-"""Runs the reference client over a case: the socket and REST are the vector's, the client is real."""
+"""The reference client over a case: socket and REST are the vector's, the client is the real one."""
 
 import asyncio
 import json
@@ -89,7 +89,9 @@ def _page(found: list[Any], **more: Any) -> httpx.Response:
 class Client(RoomClient):
     """The reference client on the case's socket."""
 
-    def __init__(self, http: httpx.AsyncClient, project_id: str, told: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, project_id: str, told: list[dict[str, Any]]
+    ) -> None:
         super().__init__(http, "ws://vector/ws/chat", project_id)
         self._told = told
         self.wire: Socket | None = None

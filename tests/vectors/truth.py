@@ -139,8 +139,7 @@ class Truth:
             listed.append(conversation | {"live": live})
         listed.sort(key=lambda c: (c["updated_at"], c["id"]), reverse=True)
         messages = {
-            key: [m for turn in self._placed(key) for m in turn]
-            for key in self.conversations
+            key: [m for turn in self._placed(key) for m in turn] for key in self.conversations
         }
         return {"seq": self.seq, "conversations": listed, "messages": messages}
 
