@@ -1,4 +1,4 @@
-"""The reference client over a case: socket and REST are the vector's, the client is the real one."""
+"""The reference client over a case: socket and REST are the vector's, the client is real."""
 
 import asyncio
 import json
