@@ -32,6 +32,11 @@ def joins(s: Stream) -> None:
     for k in range(s.end):
         ahead = min(k + (2, 5, s.end)[k % 3], s.end)
         s.case(f"joined at {k}, REST already at {ahead}").start(k, ahead).finish(k)
+    if not any(f["type"].startswith("conversation_") for f in s.frames):
+        for k in range(0, s.end, 3):
+            until = (k + s.end) // 2
+            case = s.case(f"joined at {k}, REST already at the end, heard until {until}")
+            case.start(k, s.end).receive(k, until).mixed(k, until).finish(until)
     for late in s.recorded["late"]:
         s.rests.append(late["rest"])
         case = s.case(f"joined at {late['at']}, as it was answered")
@@ -85,6 +90,11 @@ def duplicates(s: Stream) -> None:
     case = s.case("everything again when it is over").start(0).receive(0, s.end)
     for k in range(s.end):
         case.receive(k, k + 1)
+    case.finish(s.end)
+    case = s.case("each frame once more when it is over, the last first").start(0)
+    case.receive(0, s.end)
+    for k in reversed(range(s.end)):
+        case.receive(k, k + 1).state(s.end)
     case.finish(s.end)
 
 
@@ -156,8 +166,10 @@ def reordered_deltas(s: Stream) -> None:
 
 
 def _same(s: Stream, a: int, b: int) -> bool:
-    """Whether two pieces are of one attempt."""
-    return all(s.frames[a]["data"][x] == s.frames[b]["data"][x] for x in ("message_id", "epoch"))
+    """Whether two frames are pieces of one attempt."""
+    return is_delta(s.frames[a]) and all(
+        s.frames[a]["data"][x] == s.frames[b]["data"][x] for x in ("message_id", "epoch")
+    )
 
 
 def attempts(s: Stream) -> None:
@@ -174,8 +186,15 @@ def attempts(s: Stream) -> None:
         for j in older:
             case.receive(j, j + 1)
         case.state(k + 1).finish(k + 1)
+        begun = [j for j in range(k) if _same(s, j, k)]
+        if not begun and k + 2 < s.end and is_delta(s.frames[k + 2]) and _same(s, k + 2, k):
+            # What is left of it does not fit what is known of the one before.
+            case = s.case(f"an attempt's beginning missing at {k}").start(0).receive(0, k)
+            case.receive(k + 2, k + 3).expect(join=s.seq(k)).rest(k + 3)
+            case.joined(k + 3, recovered=True).finish(k + 3)
         # Another edge that is still at the earlier attempt.
-        _lagging(s, k + 1, older[-1] + 1, f"back at {k + 1} on an edge at an earlier attempt")
+        name = f"back at {k + 1} on an edge at an earlier attempt"
+        _lagging(s, k + 1, older[-1] + 1, name, unchanged=True)
 
 
 def shorter_texts(s: Stream) -> None:
@@ -185,12 +204,14 @@ def shorter_texts(s: Stream) -> None:
             _lagging(s, k + 1, k, f"back at {k + 1} on an edge with less text")
 
 
-def _lagging(s: Stream, k: int, at: int, name: str) -> None:
+def _lagging(s: Stream, k: int, at: int, name: str, *, unchanged: bool = False) -> None:
     """Come back on an edge that has all durable events and less of the text."""
     case = s.case(name).start(0).receive(0, k).reconnect(k).rest(k)
     snapshot = {"project_id": s.recorded["project_id"], "seq": s.seq(k), "recovered": True,
                 "live": s.truths[at].live()}  # fmt: skip
     case.frame({"type": "project_joined", "data": snapshot, "timestamp": 0})
+    if unchanged:
+        case.state(k)
     for j in range(at, k):
         if is_delta(s.frames[j]):
             case.receive(j, j + 1)
@@ -242,9 +263,9 @@ def wrong_texts(s: Stream) -> None:
 def other_rooms(s: Stream) -> None:
     case = s.case("another room's frames, presence and typing in between").start(0)
     project = {"project_id": s.recorded["project_id"]}
+    foreign = copy.deepcopy(s.frames[s.durables(0, s.end)[-1]])
+    foreign["data"]["project_id"] = FOREIGN
     for k, frame in enumerate(s.frames):
-        foreign = copy.deepcopy(frame)
-        foreign["data"]["project_id"] = FOREIGN
         case.receive(k, k + 1)
         if k % 4 == 0:
             case.frame(foreign)

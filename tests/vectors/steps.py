@@ -142,6 +142,21 @@ class Case:
         self.steps.append({"state": str(position)})
         return self
 
+    def mixed(self, joined: int, position: int) -> "Case":
+        """Be where REST was at the end when joining, and the events are at `position`."""
+        end, truth = self.stream.truths[self.stream.end], self.stream.truths[position]
+        heard = {f["data"]["turn_id"] for f in self.stream.frames[joined:position]
+                 if f["type"] == "turn_status"}  # fmt: skip
+        turns = {
+            # A snapshot does not say why a turn waits.
+            key: turn if key in heard else turn | {"detail": None}
+            for key, turn in truth.state()["open_turns"].items()
+        }
+        name = f"{joined} to {position} over {self.stream.end}"
+        self.stream.states[name] = end.state() | {"seq": truth.seq, "open_turns": turns}
+        self.steps.append({"state": name})
+        return self
+
     def finish(self, position: int) -> None:
         """Hear the rest of the stream and be in its last state."""
         self.receive(position, self.stream.end).state(self.stream.end)
