@@ -48,25 +48,31 @@ def test_the_recorded_answers_agree_with_the_stream(name: str) -> None:
         }  # fmt: skip
 
 
-def shape(value: Any) -> Any:
-    """The names of all fields, and of those within."""
-    match value:
-        case dict():
-            return {key: shape(item) for key, item in value.items()}
-        case list():
-            return [shape(item) for item in value[:1]]
-        case _:
-            return None
+# What tools take and give is theirs.
+OPAQUE = {"result", "parameters", "usage"}
+
+
+def shape(*values: Any) -> Any:
+    """The names of all fields and of those within, as far as any of the values shows them."""
+    if objects := [value for value in values if isinstance(value, dict)]:
+        return {
+            key: None if key in OPAQUE else shape(*[o[key] for o in objects if key in o])
+            for key in set().union(*objects)
+        }
+    if lists := [value for value in values if isinstance(value, list)]:
+        return [shape(*[item for value in lists for item in value])]
+    return None
 
 
 def shapes(recorded: dict[str, Any]) -> dict[str, Any]:
     """Per kind of frame and of answer, how it looks."""
-    found = {}
+    frames: dict[str, list[Any]] = {}
     for frame in recorded["stream"]:
         done = " done" if frame["data"].get("done") else ""
-        found[frame["type"] + done] = shape(frame)
+        frames.setdefault(frame["type"] + done, []).append(frame)
+    found = {kind: shape(*heard) for kind, heard in frames.items()}
     found["joined"] = shape(recorded["joined"])
-    found["rest"] = shape(list(recorded["after"]["messages"].values()))
+    found["messages"] = shape(*recorded["after"]["messages"].values())
     found["conversations"] = shape(recorded["after"]["conversations"])
     return found
 
