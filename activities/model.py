@@ -30,7 +30,7 @@ from activities.sse import MAX_LINE_BYTES, EventDecoder
 from activities.streaming import StreamingText
 from activities.tools.registry import Registry
 from store import steps
-from store.bus import PostgresPublisher, room_channel
+from store.bus import Publisher, room_channel
 from store.database import Database
 from store.fault_points import reach
 from store.limits import MAX_JSON_DEPTH
@@ -95,7 +95,7 @@ class OpenAIModel(ModelActivities):
         *,
         client: openai.AsyncOpenAI,
         database: Database,
-        publisher: PostgresPublisher,
+        publisher: Publisher,
         registry: Registry,
         keys: KeyRing,
         settings: Settings,

@@ -30,7 +30,8 @@ from api.state import Edge
 from api.throttle import Throttle
 from api.turns import Turns
 from api.ws import chat
-from store.bus import PostgresListener, PostgresPublisher, Signer
+from store.bus import Signer
+from store.buses import new_listener, new_publisher
 from store.database import Database
 from store.runs import TurnRuns
 from store.secrets import KeyRing
@@ -51,13 +52,19 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
     signer = Signer(keys)
     url = settings.database_url.get_secret_value()
-    database = Database(url, pool_size=settings.database_pool_size, application_name="edge")
+    publisher = new_publisher(settings, signer)
+    stack.push_async_callback(publisher.close)
+    await publisher.start()
+    database = Database(
+        url,
+        pool_size=settings.database_pool_size,
+        application_name="edge",
+        announce=publisher.announce,
+    )
     stack.push_async_callback(database.close)
     passwords = Passwords()
     await bootstrap(database, keys, passwords, settings)
-    publisher = PostgresPublisher(url, signer)
-    stack.push_async_callback(publisher.close)
-    listener = PostgresListener(settings.listen_url)
+    listener = new_listener(settings)
     await listener.start()
     stack.push_async_callback(listener.close)
     rooms = Rooms(database, listener, signer)

@@ -302,6 +302,11 @@ class Room:
             if len(events) < READ_BATCH:
                 return
 
+    async def check(self) -> None:
+        """Look for what the bus may have lost unnoticed: events, and texts of open turns."""
+        self._stale = self._stale or bool(self._live.turns)
+        await self.catch_up()
+
     def _durable(self, event: StoredEvent) -> int:
         self.seq = event.seq
         self._live.fold(event.type, event.data)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.room import Receiver, Room
 from store import access
 from store.access import Role
-from store.bus import CONTROL_CHANNEL, PostgresListener, Signer, room_channel
+from store.bus import CONTROL_CHANNEL, Listener, Signer, room_channel
 from store.database import Database
 from store.errors import Unavailable
 from store.live import frame
@@ -48,7 +48,7 @@ class Rooms:
         listener: The bus; one subscription per room.
     """
 
-    def __init__(self, database: Database, listener: PostgresListener, signer: Signer) -> None:
+    def __init__(self, database: Database, listener: Listener, signer: Signer) -> None:
         self._database = database
         self._listener = listener
         self._signer = signer
@@ -282,7 +282,7 @@ class Rooms:
             for room in list(self._rooms.values()):
                 if room.members and room.ready.is_set():
                     with contextlib.suppress(OSError, TimeoutError, SQLAlchemyError):
-                        await room.catch_up()
+                        await room.check()
 
     def people(self) -> Counter[UUID]:
         """Sockets per tenant, for metrics."""

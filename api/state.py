@@ -10,7 +10,7 @@ from api.passwords import Passwords
 from api.rooms import Rooms
 from api.throttle import Throttle
 from api.turns import Turns
-from store.bus import PostgresPublisher
+from store.bus import Publisher
 from store.database import Database
 from store.runs import TurnRuns
 from store.secrets import KeyRing
@@ -25,7 +25,7 @@ class Edge:
     settings: Settings
     database: Database
     keys: KeyRing
-    publisher: PostgresPublisher
+    publisher: Publisher
     rooms: Rooms
     turns: Turns
     runs: TurnRuns

@@ -16,6 +16,7 @@ import orjson
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from store.bus import Announce
 from store.wire import encode
 
 # Every statement of the application's own is short; one that is not is a fault to be cut.
@@ -24,6 +25,7 @@ STATEMENT_TIMEOUT_MS = 15_000
 POOL_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 
+_NOTICES = "notices"
 _SET_TENANT = text("SELECT set_config('app.tenant_id', :tenant_id, true)")
 
 
@@ -38,6 +40,15 @@ async def clock(session: AsyncSession) -> datetime:
     return now
 
 
+def notices_of(session: AsyncSession) -> list[tuple[str, str]] | None:
+    """Channels and payloads to be announced once the session's transaction has committed.
+
+    None: nobody will, and the transaction sends its notices itself.
+    """
+    waiting: list[tuple[str, str]] | None = session.info.get(_NOTICES)
+    return waiting
+
+
 class Database:
     """A pool of connections as the application's role.
 
@@ -45,9 +56,19 @@ class Database:
         url: ``postgresql+asyncpg://…`` of the application's role.
         pool_size: Most connections this process opens.
         application_name: Shown in ``pg_stat_activity``.
+        announce: Sends what a transaction has announced, after its commit; None where the
+            transaction itself does (`store.bus.Publisher.announce`).
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, application_name: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        application_name: str,
+        announce: Announce | None = None,
+    ) -> None:
+        self._announce = announce
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -74,15 +95,22 @@ class Database:
     @asynccontextmanager
     async def tenant_session(self, tenant_id: UUID | str) -> AsyncIterator[AsyncSession]:
         """One transaction that sees `tenant_id`'s rows; commits on exit, rolls back on error."""
-        async with self._sessions() as session, session.begin():
+        async with self.session() as session:
             await session.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
             yield session
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """One transaction without a tenant: only SECURITY DEFINER functions show anything."""
-        async with self._sessions() as session, session.begin():
-            yield session
+        announce = self._announce
+        notices: list[tuple[str, str]] | None = None if announce is None else []
+        async with self._sessions(info={_NOTICES: notices}) as session:
+            async with session.begin():
+                yield session
+            # At once: a cancel that comes while the connection is given back must not lose them.
+            if announce is not None:
+                for channel, payload in notices or ():
+                    announce(channel, payload)
 
     async def close(self) -> None:
         """Close every pooled connection."""

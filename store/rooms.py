@@ -2,7 +2,8 @@
 
 `append` runs inside the transaction that changes the state: it takes the lock of the project's
 narrow ``rooms`` row, numbers the events and sends the notice, all in one statement, so numbers are
-gap-free and become visible in order. Call it last: the lock is held until commit.
+gap-free and become visible in order. Call it last: the lock is held until commit. Over a bus that
+is not PostgreSQL the notice is left with the session, which announces it after the commit.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Text, bindparam, select, text
+from sqlalchemy import BindParameter, Boolean, Text, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store.bus import room_channel
+from store.bus import growth, room_channel
+from store.database import notices_of
 from store.tables import Room, RoomEvent
 from store.wire import encode
 from workflows.events import RoomEvent as Event
@@ -21,7 +23,10 @@ from workflows.events import RoomEvent as Event
 # A client that missed more than this is better served by a snapshot (docs/protocol.md §4).
 MAX_REPLAYED_EVENTS = 5_000
 
-_TEXT: tuple[BindParameter[Any], ...] = (bindparam("events", type_=Text),)
+_TEXT: tuple[BindParameter[Any], ...] = (
+    bindparam("events", type_=Text),
+    bindparam("notify", type_=Boolean),
+)
 _APPEND = text(
     """
     WITH room AS (
@@ -34,7 +39,7 @@ _APPEND = text(
             jsonb_to_recordset(CAST(:events AS jsonb)) AS (type text, data jsonb)
         ) WITH ORDINALITY AS e (type, data, place)
     )
-    SELECT room.head, pg_notify(:channel, 'S' || room.head) FROM room
+    SELECT room.head, CASE WHEN :notify THEN pg_notify(:channel, 'S' || room.head) END FROM room
     """
 ).bindparams(*_TEXT)
 
@@ -62,6 +67,7 @@ async def append(session: AsyncSession, project_id: UUID, events: Sequence[Event
     Raises:
         LookupError: The project has no room (it was deleted).
     """
+    channel, waiting = room_channel(project_id), notices_of(session)
     rows = encode([{"type": event.type, "data": asdict(event)} for event in events])
     head = await session.scalar(
         _APPEND,
@@ -69,11 +75,14 @@ async def append(session: AsyncSession, project_id: UUID, events: Sequence[Event
             "n": len(events),
             "project_id": project_id,
             "events": rows.decode(),
-            "channel": room_channel(project_id),
+            "channel": channel,
+            "notify": waiting is None,
         },
     )
     if head is None:
         raise LookupError(f"no room for project {project_id}")
+    if waiting is not None:
+        waiting.append((channel, growth(head)))
     return int(head)
 
 

@@ -6,11 +6,23 @@ docs/protocol.md §2 is the reference; ``tests/contract`` fails when the two dri
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+POSTGRES_BUS = "postgres:"
+
+
+def _is_bus(url: str) -> bool:
+    if url == POSTGRES_BUS:
+        return True
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is none; its message would repeat a part of the URL
+        return False
 
 
 class Settings(BaseSettings):
@@ -20,7 +32,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="EVERTURN_", env_file=".env", extra="ignore", env_ignore_empty=True
+        env_prefix="EVERTURN_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        # What is wrong may be a secret, or hold one.
+        hide_input_in_errors=True,
     )
 
     # Data
@@ -34,7 +51,7 @@ class Settings(BaseSettings):
     temporal_address: str = "127.0.0.1:7233"
     temporal_namespace: str = "default"
     temporal_ui_url: str = ""
-    bus_url: Literal["postgres:"] = "postgres:"
+    bus_url: SecretStr = SecretStr(POSTGRES_BUS)
 
     # The edge
     host: str = "127.0.0.1"
@@ -73,6 +90,16 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("bus_url")
+    @classmethod
+    def _known_bus(cls, value: SecretStr) -> SecretStr:
+        if not _is_bus(value.get_secret_value()):
+            raise ValueError(
+                "the bus is postgres:, or nats://host:4222 or tls://host:4222,"
+                " with user:password@ before the host where the server asks for them"
+            )
         return value
 
     @cached_property

@@ -28,7 +28,8 @@ from activities.model import OpenAIModel, new_client
 from activities.tools.executor import ToolExecutor
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
-from store.bus import PostgresPublisher, Signer
+from store.bus import Publisher, Signer
+from store.buses import new_publisher
 from store.database import Database
 from store.datasource.check import own_identity
 from store.datasource.pools import Pools
@@ -61,7 +62,7 @@ class Parts:
     settings: Settings
     client: Client
     database: Database
-    publisher: PostgresPublisher
+    publisher: Publisher
     keys: KeyRing
     registry: Registry
 
@@ -76,10 +77,16 @@ async def compose(
     """
     keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
     url = settings.database_url.get_secret_value()
-    database = Database(url, pool_size=settings.database_pool_size, application_name="worker")
-    stack.push_async_callback(database.close)
-    publisher = PostgresPublisher(url, Signer(keys))
+    publisher = new_publisher(settings, Signer(keys))
     stack.push_async_callback(publisher.close)
+    await publisher.start()
+    database = Database(
+        url,
+        pool_size=settings.database_pool_size,
+        application_name="worker",
+        announce=publisher.announce,
+    )
+    stack.push_async_callback(database.close)
     pools = Pools(
         settings.private_hosts, settings.data_dir, lambda: own_identity(settings.listen_url)
     )

@@ -19,8 +19,9 @@ from activities.model import OpenAIModel, new_client
 from activities.tools.registry import Registry
 from activities.tools.tool import Arguments, Tool, ToolContext
 from store import conversations, people, projects, rooms, tenants, turns
-from store.bus import PostgresPublisher, Signer
+from store.bus import Signer
 from store.database import Database
+from store.postgres_bus import PostgresPublisher
 from store.principal import Principal
 from store.secrets import KeyRing
 from store.settings import Settings
