@@ -14,6 +14,13 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         yield system
 
 
+@pytest.fixture(scope="session")
+async def nats_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """The same over the other bus."""
+    async with running(tmp_path_factory.mktemp("nats"), bus="nats") as system:
+        yield system
+
+
 @pytest.fixture
 async def team(system: System) -> Team:
     """A tenant nobody else uses."""

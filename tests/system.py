@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import httpx
+import pytest
 
 from embedded import postgres, roles, temporal
 from embedded.keys import Keys
@@ -24,13 +25,16 @@ from embedded.processes import Child, Command
 from embedded.readiness import http_get, until_ready
 from embedded.roles import Postgres
 from embedded.temporal import Temporal
+from store.settings import Settings
 from tests.client import RoomClient, joined
 from tests.model_server import ModelServer
+from tests.nats_server import NatsServer
 
 ADMIN_EMAIL, ADMIN_PASSWORD = "root@installation.test", "installation-password"
 PASSWORD = "correct horse battery"
 CANARY_KEY = "sk-CANARY-installation-0123456789"
 START_WITHIN = timedelta(seconds=60)
+Bus = Literal["postgres", "nats"]
 # Loading the certificates of the world takes longer than most requests here.
 TLS = ssl.create_default_context()
 
@@ -124,6 +128,7 @@ class System:
         self.logs: list[str] = []
         self.postgres_child: Child | None = None
         self.temporal_child: Child | None = None
+        self.nats: NatsServer | None = None
         self._durable = durable
         self._stack = stack
         self._root: httpx.AsyncClient | None = None
@@ -154,6 +159,31 @@ class System:
         assert self.temporal_child is not None
         await self.kill(self.temporal_child)
 
+    # --- the bus --------------------------------------------------------------------------------
+
+    async def start_nats(self) -> None:
+        """Start it, again after it was killed; processes started from now on use it."""
+        self.nats = self.nats or NatsServer(self.folder)
+        child = await self.nats.start(lambda line: self.logs.append(f"nats {line}"))
+        self._stack.push_async_callback(child.stop)
+
+    async def cut_bus(self, name: str) -> int:
+        """End all ``everturn-listen`` or ``everturn-bus`` connections; how many there were."""
+        if self.nats is not None:
+            return await self.nats.cut(name)
+        rows = await self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
+            name,
+        )
+        return len(rows)
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """Send a notice past the application, as anybody could who reaches the bus."""
+        if self.nats is not None:
+            await self.nats.publish(f"everturn.{channel}", payload.encode())
+        else:
+            await self.sql("SELECT pg_notify($1, $2)", channel, payload)
+
     # --- processes ------------------------------------------------------------------------------
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -171,8 +201,17 @@ class System:
             "OPENAI_MODEL": "stub",
             "PYTHONWARNINGS": "default",
         }
+        if self.nats is not None:
+            ours["EVERTURN_BUS_URL"] = self.nats.url
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("EVERTURN_", "OPENAI_"))}
         return clean | ours | more
+
+    def settings(self) -> Settings:
+        """What its processes are told."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment().items():
+                patch.setenv(name, value)
+            return Settings(_env_file=None)  # type: ignore[call-arg]
 
     def _start(self, name: str, argv: list[str], env: dict[str, str], grace: float = 15) -> Child:
         command = Command(
@@ -291,7 +330,12 @@ def sqlalchemy_url(dsn: str) -> str:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, edges: int = 2, workers: int = 1, durable: bool = False
+    folder: Path,
+    *,
+    edges: int = 2,
+    workers: int = 1,
+    durable: bool = False,
+    bus: Bus = "postgres",
 ) -> AsyncIterator[System]:
     """Everything, for as long as the block runs."""
     async with AsyncExitStack() as stack:
@@ -301,6 +345,8 @@ async def running(
         model = await stack.enter_async_context(ModelServer().running())
         system = System(stack, Postgres(port=free_port(), keys=keys), model, folder, durable)
         await asyncio.gather(system.start_postgres(), system.start_temporal())
+        if bus == "nats":
+            await system.start_nats()
         await roles.create(system.postgres)
         await system.migrate()
         system.edges = [await system.start_edge() for _ in range(edges)]

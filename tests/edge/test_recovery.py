@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from store import steps, turns
-from store.bus import PostgresPublisher, Signer, room_channel
+from store.bus import Signer, growth, room_channel
+from store.buses import new_publisher
 from store.database import Database
 from store.live import frame as live_frame
 from store.principal import Principal
@@ -23,6 +24,13 @@ from tests.edge.raw import RawSocket, frame
 from tests.model_server import expected
 from tests.system import System, Team, checked, sqlalchemy_url
 from workflows.types import StepInput
+
+
+@pytest.fixture(scope="module", params=["system", "nats_system"], name="system")
+def either_system(request: pytest.FixtureRequest) -> System:
+    """Once over each bus."""
+    system: System = request.getfixturevalue(request.param)
+    return system
 
 
 @pytest.fixture(scope="module")
@@ -256,14 +264,6 @@ async def test_tools_are_folded_as_rest_shows_them(team: Team, system: System) -
         assert codes["describe_schema"] == "invalid_arguments"
 
 
-async def cut_listeners(system: System) -> int:
-    rows = await system.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'everturn-listen'"
-    )
-    return len(rows)
-
-
 async def test_a_cut_bus_loses_nothing(team: Team, system: System) -> None:
     """P09: deltas are notices of that connection; the holes are filled from the checkpoints."""
     conversation = await team.conversation()
@@ -273,7 +273,7 @@ async def test_a_cut_bus_loses_nothing(team: Team, system: System) -> None:
         for chars in (100, 900):
             await grown(ada, chars)
             await grown(grace, chars)
-            assert await cut_listeners(system) == len(system.edges)
+            assert await system.cut_bus("everturn-listen") == len(system.edges)
         before = (len(texts(ada)[0]), len(texts(grace)[0]))
         # It goes on while the model still speaks: nobody waits for the end to be healed.
         await grown(ada, before[0] + 200)
@@ -292,7 +292,7 @@ async def test_a_cut_at_the_very_end_is_noticed(team: Team, system: System) -> N
         ack = await ada.ask(conversation, "end #text:40:40")
         await grown(ada, 200)
         started = time.monotonic()
-        await cut_listeners(system)
+        await system.cut_bus("everturn-listen")
         assert await ada.turn(ack["data"]["turn_id"], timeout=8) == "completed"
         assert texts(ada) == [expected(1, 40)]
         assert time.monotonic() - started < 8
@@ -308,9 +308,10 @@ async def append(system: System, project_id: str, count: int, size: int) -> int:
         " SELECT $1, head - $2 + n, tenant_id, 'turn_status', jsonb_build_object("
         " 'turn_id', n::text, 'status', 'completed', 'detail', repeat('x', $3))"
         " FROM room, generate_series(1, $2) AS n)"
-        " SELECT room.head FROM room, pg_notify($4, 'S' || room.head)",
-        uuid.UUID(project_id), count, size, room_channel(uuid.UUID(project_id)),
+        " SELECT room.head FROM room",
+        uuid.UUID(project_id), count, size,
     )  # fmt: skip
+    await system.notify(room_channel(uuid.UUID(project_id)), growth(head))
     return int(head)
 
 
@@ -354,7 +355,9 @@ async def test_what_is_late_or_forged_is_not_passed_on(team: Team, system: Syste
     """A worker that lost its turn may still speak, and anybody with SQL may notify."""
     conversation = await team.conversation()
     keys = KeyRing([system.environment()["EVERTURN_SECRET_KEYS"]])
-    signer, publisher = Signer(keys), PostgresPublisher(system.postgres.app_dsn, Signer(keys))
+    signer = Signer(keys)
+    publisher = new_publisher(system.settings(), signer)
+    await publisher.start()
     channel = room_channel(uuid.UUID(team.project_id))
     async with team.room("ada", 0) as ada, team.room("grace", 1) as grace:
         ack = await ada.ask(conversation, "late #text:80:40 #cut:5")
@@ -372,7 +375,7 @@ async def test_what_is_late_or_forged_is_not_passed_on(team: Team, system: Syste
         forged = live_frame("assistant_response", delta | {"epoch": 9, "content": "FORGED"})
         elsewhere = signer.seal(room_channel(uuid.uuid4()), forged)
         for payload in (f"D{'A' * 22}{forged.decode()}", elsewhere, "D", "S", "Sx", "X", ""):
-            await system.sql("SELECT pg_notify($1, $2)", channel, payload)
+            await system.notify(channel, payload)
         for room in (ada, grace):
             assert await room.turn(ack["data"]["turn_id"]) == "completed"
             assert texts(room) == [expected(2, 80)]
