@@ -194,7 +194,8 @@ class Room:
             self._grown.set()
         elif payload.startswith("S"):
             head = payload[1:]
-            if head.isdigit() and int(head) > self.seq:
+            # Anybody may have sent it: isdigit() knows digits that int() does not.
+            if head.isascii() and head.isdigit() and len(head) < 20 and int(head) > self.seq:
                 self._head = max(self._head, int(head))
                 self._grown.set()
         else:

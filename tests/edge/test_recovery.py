@@ -374,7 +374,8 @@ async def test_what_is_late_or_forged_is_not_passed_on(team: Team, system: Syste
         await publisher.publish(channel, live_frame("assistant_response", delta))
         forged = live_frame("assistant_response", delta | {"epoch": 9, "content": "FORGED"})
         elsewhere = signer.seal(room_channel(uuid.uuid4()), forged)
-        for payload in (f"D{'A' * 22}{forged.decode()}", elsewhere, "D", "S", "Sx", "X", ""):
+        garbage = ("D", "S", "Sx", "S²", "S" + "9" * 5_000, "X", "")
+        for payload in (f"D{'A' * 22}{forged.decode()}", elsewhere, *garbage):
             await system.notify(channel, payload)
         for room in (ada, grace):
             assert await room.turn(ack["data"]["turn_id"]) == "completed"
