@@ -65,8 +65,6 @@ class NatsPublisher(Publisher):
 
     @override
     async def publish(self, channel: str, body: bytes) -> None:
-        if self._connection.client is None:
-            return
         sent = asyncio.get_running_loop().create_future()
         self._waiting.append((channel, self._signer.seal(channel, body), sent))
         self._filled.set()

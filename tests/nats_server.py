@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import nats
 
 from embedded.ports import LOOPBACK, free_port
@@ -69,9 +68,9 @@ class NatsServer:
 
     async def connections(self, name: str) -> list[int]:
         """Numbers of the connections that call themselves so."""
-        async with httpx.AsyncClient() as http:
-            answer = await http.get(f"http://{LOOPBACK}:{self.http_port}/connz")
-        return [each["cid"] for each in answer.json()["connections"] if each.get("name") == name]
+        _, answer = await http_get(self.http_port, "/connz?limit=1000")
+        found = json.loads(answer)["connections"]
+        return [each["cid"] for each in found if each.get("name") == name]
 
     async def cut(self, name: str) -> int:
         """End the connections that call themselves so; how many there were."""

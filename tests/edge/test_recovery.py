@@ -62,7 +62,7 @@ async def test_drops_at_any_moment_leave_no_trace(team: Team, system: System, se
     """P17: whoever is back before the answer's end has missed nothing and fetches nothing."""
     chance = random.Random(seed)
     conversation = await team.conversation()
-    count, rate = 160, 40
+    count, rate = 160, 60
     async with team.room("grace", seed % 2) as steady, team.room("ada", 0) as ada:
         ack = await ada.ask(conversation, f"drops {seed} #text:{count}:{rate}")
         turn_id = ack["data"]["turn_id"]
@@ -111,7 +111,7 @@ async def test_a_rejoin_from_every_number_gives_the_same_state(team: Team, syste
 async def test_who_comes_in_the_middle_continues_without_a_seam(team: Team, system: System) -> None:
     conversation = await team.conversation()
     async with team.room("ada", 0) as ada:
-        ack = await ada.ask(conversation, "middle #text:200:50")
+        ack = await ada.ask(conversation, "middle #text:200:80")
         turn_id = ack["data"]["turn_id"]
         late: list[RoomClient] = []
         for number in range(8):

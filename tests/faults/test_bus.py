@@ -5,27 +5,29 @@ stood still for longer than `STUCK_SECONDS`.
 """
 
 import asyncio
+import json
 import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from embedded.processes import Child
+from embedded.readiness import http_get
 from tests.client import RoomClient, essence, fetch
 from tests.faults.scene import Scene
 from tests.faults.test_kills import speaking, text_of
 from tests.model_server import expected
 from tests.nats_server import PASSWORD, NatsServer
-from tests.system import System
+from tests.system import Edge, System
 
 STUCK_SECONDS = 8
-TOKENS = 100
+TOKENS = 120
 
 
 @pytest.fixture(scope="module", params=["system", "nats_system"], name="system")
@@ -75,7 +77,7 @@ async def watched(*rooms: RoomClient) -> AsyncIterator[dict[RoomClient, float]]:
 
 @asynccontextmanager
 async def streaming(
-    scene: Scene, tokens: int = TOKENS, rate: int = 20
+    scene: Scene, tokens: int = TOKENS, rate: int = 30
 ) -> AsyncIterator[tuple[RoomClient, RoomClient, str]]:
     """Two people on two edges hear a text; at the end both have all of it, and were never stuck."""
     ours = [*scene.system.workers, *(edge.child for edge in scene.system.edges)]
@@ -98,26 +100,27 @@ async def streaming(
         assert all(child.alive for child in ours)
 
 
-async def state_of_bus(scene: Scene, edge: int) -> str:
-    async with httpx.AsyncClient() as http:
-        answer = await http.get(f"{scene.system.edges[edge].url}/api/health/ready")
-    return str(answer.json()["dependencies"]["bus"]["state"])
+async def dependencies(edge: Edge) -> dict[str, Any]:
+    _, answer = await http_get(edge.port, "/api/health/ready")
+    return dict(json.loads(answer)["dependencies"])
 
 
-async def until_bus(scene: Scene, state: str, within: float, edges: int = 2) -> None:
+async def until_bus(scene: Scene, state: str) -> None:
+    """Wait until every edge says so of the bus."""
+
     async def reached() -> bool:
-        return [await state_of_bus(scene, number) for number in range(edges)] == [state] * edges
+        told = [await dependencies(edge) for edge in scene.system.edges]
+        return all(each["bus"] == {"state": state} for each in told)
 
-    await scene.system.until(reached, timeout=within)
+    await scene.system.until(reached, timeout=STUCK_SECONDS)
 
 
 async def test_only_the_speaker_is_cut(scene: Scene) -> None:
     async with streaming(scene) as (ada, grace, turn_id):
-        for chars in (200, 600):
+        for chars in (200, 400):
             assert await scene.system.cut_bus("everturn-bus") >= 1
             for room in (ada, grace):
                 await speaking(room, turn_id, chars)
-    assert ada.refetched == grace.refetched == 0
 
 
 async def test_both_sides_are_cut_again_and_again(scene: Scene) -> None:
@@ -127,7 +130,6 @@ async def test_both_sides_are_cut_again_and_again(scene: Scene) -> None:
             await scene.system.cut_bus("everturn-bus")
             await speaking(ada, turn_id, chars)
             await speaking(grace, turn_id, chars)
-    assert ada.refetched == grace.refetched == 0
 
 
 async def test_growth_that_nobody_announced_is_found(scene: Scene) -> None:
@@ -150,11 +152,11 @@ async def test_the_server_is_killed_and_comes_back(scene: Scene, nats: NatsServe
     async with streaming(scene) as (ada, grace, turn_id):
         assert nats.child is not None
         await scene.kill(nats.child)
-        await until_bus(scene, "down", within=5)
+        await until_bus(scene, "down")
         conversation = await scene.team.conversation()
         ack = await ada.ask(conversation, "while it is away #say:done")
         await scene.system.start_nats()
-        await until_bus(scene, "up", within=5)
+        await until_bus(scene, "up")
         heard = len(text_of(ada, turn_id))
         await speaking(ada, turn_id, heard + 50)
         for room in (ada, grace):
@@ -166,32 +168,30 @@ async def test_the_server_is_away_until_the_end(scene: Scene, nats: NatsServer) 
     assert nats.child is not None
     third: Child | None = None
     try:
-        async with streaming(scene, tokens=140):
+        async with streaming(scene, tokens=210):
             await scene.kill(nats.child)
             edge = await scene.system.start_edge()
             third = edge.child
-            async with httpx.AsyncClient() as http:
-                ready = (await http.get(f"{edge.url}/api/health/ready")).json()
-            assert ready["dependencies"]["bus"] == {"state": "down"}
-            assert ready["dependencies"]["database"] == {"state": "up"}
+            told = await dependencies(edge)
+            assert (told["bus"], told["database"]) == ({"state": "down"}, {"state": "up"})
     finally:
         await scene.system.start_nats()
         if third is not None:
             await scene.kill(third)
-    await until_bus(scene, "up", within=5)
+    await until_bus(scene, "up")
 
 
 async def test_the_server_is_stopped(scene: Scene, nats: NatsServer) -> None:
     """It neither answers nor hangs up, and then speaks again of what is long over."""
     assert nats.child is not None
-    async with streaming(scene, tokens=260):
+    async with streaming(scene, tokens=400):
         scene.send(nats.child, signal.SIGSTOP)
         try:
-            await until_bus(scene, "down", within=6)
-            await asyncio.sleep(5)
+            await until_bus(scene, "down")
+            await asyncio.sleep(6)
         finally:
             scene.send(nats.child, signal.SIGCONT)
-        await until_bus(scene, "up", within=5)
+        await until_bus(scene, "up")
 
 
 async def test_its_password_is_in_no_log(scene: Scene, nats: NatsServer) -> None:

@@ -110,7 +110,21 @@ async def publisher_ready(publisher: NatsPublisher, listener: NatsListener) -> N
     await send_until(lambda: publisher.publish("ready", b"?"), lambda: any(heard))
 
 
-async def test_growth_outlives_an_outage_and_everybody_is_told(server: NatsServer) -> None:
+async def test_growth_outlives_a_cut(server: NatsServer) -> None:
+    async with bus(server.url) as (publisher, listener):
+        heard: list[str | None] = []
+        await listener.subscribe("room_a", heard.append)
+        await publisher_ready(publisher, listener)
+        announce = publisher.announce
+        assert announce is not None
+        for head in range(1, 20):
+            assert await server.cut("everturn-bus") <= 1
+            # It may have noticed, or be about to, or be back: the news must arrive.
+            announce("room_a", f"S{head}")
+            await until(lambda head=head: f"S{head}" in heard)
+
+
+async def test_everybody_is_told_of_an_outage(server: NatsServer) -> None:
     async with bus(server.url) as (publisher, listener):
         heard: list[str | None] = []
         await listener.subscribe("room_a", heard.append)
@@ -127,7 +141,9 @@ async def test_growth_outlives_an_outage_and_everybody_is_told(server: NatsServe
             await publisher.publish("room_a", b"a delta nobody needs any more")
         del heard[:]
         await server.start()
-        await until(lambda: "S999" in heard and None in heard)
+        await until(lambda: None in heard)
+        announce("room_a", "S1000")
+        await until(lambda: "S1000" in heard)
         assert len(heard) < 20, "the newest says it all"
         assert not any("delta" in str(payload) for payload in heard)
 
@@ -154,6 +170,9 @@ async def test_a_server_that_hangs_is_noticed_and_not_waited_for(server: NatsSer
         os.kill(server.child.pid, signal.SIGCONT)
         await until(lambda: heard.count(None) == 2)
         await send_until(lambda: publisher.publish("room_b", b"again"), lambda: any(heard))
+        # What was given up has been hung up, too.
+        for name in ("everturn-bus", "everturn-listen"):
+            assert len(await server.connections(name)) == 1
         os.kill(server.child.pid, signal.SIGSTOP)
     os.kill(server.child.pid, signal.SIGCONT)
 
