@@ -43,11 +43,13 @@ def test_what_somebody_set_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("EVERTURN_SECRET_KEYS", "theirs")
     monkeypatch.setenv("EVERTURN_PRIVATE_HOSTS", "db.example.org")
     monkeypatch.setenv("EVERTURN_DEMO_PASSWORD", "chosen")
+    monkeypatch.setenv("EVERTURN_BUS_URL", "nats://bus.example.org")
     theirs = Environment.of(Settings(), tmp_path).process("edge", demo_data=True)
     assert theirs["EVERTURN_DEMO"] == "0"
     assert theirs["EVERTURN_SECRET_KEYS"] == "theirs"
     assert theirs["EVERTURN_PRIVATE_HOSTS"] == "db.example.org"
     assert theirs["EVERTURN_DEMO_PASSWORD"] == "chosen"
+    assert theirs["EVERTURN_BUS_URL"] == "nats://bus.example.org"
 
 
 def test_a_profile_for_another_temporal_does_not_leak_in(

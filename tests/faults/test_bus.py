@@ -5,7 +5,6 @@ stood still for longer than `STUCK_SECONDS`.
 """
 
 import asyncio
-import json
 import signal
 import time
 import uuid
@@ -15,16 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from embedded.processes import Child
-from embedded.readiness import http_get
 from tests.client import RoomClient, essence, fetch
 from tests.faults.scene import Scene
 from tests.faults.test_kills import speaking, text_of
 from tests.model_server import expected
 from tests.nats_server import PASSWORD, NatsServer
-from tests.system import Edge, System
+from tests.system import TLS, Edge, System
 
 STUCK_SECONDS = 8
 TOKENS = 120
@@ -101,8 +100,9 @@ async def streaming(
 
 
 async def dependencies(edge: Edge) -> dict[str, Any]:
-    _, answer = await http_get(edge.port, "/api/health/ready")
-    return dict(json.loads(answer)["dependencies"])
+    async with httpx.AsyncClient(verify=TLS) as http:
+        answer = await http.get(f"{edge.url}/api/health/ready")
+    return dict(answer.json()["dependencies"])
 
 
 async def until_bus(scene: Scene, state: str) -> None:
