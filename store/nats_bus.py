@@ -71,6 +71,8 @@ class NatsPublisher(Publisher):
         await sent
 
     async def _opened(self, client: NatsClient) -> None:
+        # Nobody listens there: whoever may not publish is told so now, not with each notice.
+        await client.publish(SUBJECTS + "hello")
         await client.probe()
         self._filled.set()
 

@@ -8,7 +8,9 @@ connection: it is probed, dropped without a word when the answer stays away, and
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +18,7 @@ import structlog
 from nats.aio.client import PING_PROTO, Client
 from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
+from nats.protocol.parser import PERMISSIONS_ERR
 from typing_extensions import override
 
 log = structlog.get_logger(__name__)
@@ -38,6 +41,7 @@ class NatsClient(Client):
     def __init__(self, *, tls: bool) -> None:
         super().__init__()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.refused = ""
         self._tls = tls
 
     async def end(self) -> None:
@@ -57,7 +61,7 @@ class NatsClient(Client):
         """Wait until the server has read everything that was sent before.
 
         Raises:
-            ConnectionError: It did not answer within `PROBE_SECONDS`.
+            ConnectionError: It refused something, or did not answer within `PROBE_SECONDS`.
         """
         # `flush` would write its PING past what still waits to be written, and is content when the
         # reader has died.
@@ -68,8 +72,8 @@ class NatsClient(Client):
         await asyncio.wait(
             (pong, self.ended), timeout=PROBE_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
-        if not pong.done():
-            raise ConnectionError("no answer")
+        if self.refused or not pong.done():
+            raise ConnectionError(self.refused or "no answer")
 
     async def discard(self) -> None:
         """End the connection now; what was not sent is lost."""
@@ -103,6 +107,8 @@ class NatsConnection:
     ) -> None:
         parts = urlsplit(url)
         self._tls = parts.scheme == "tls"
+        # Once: loading the certificates of the world takes a while.
+        self._context = ssl.create_default_context() if self._tls else None
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self._server = f"{parts.scheme}://{host}:{parts.port or DEFAULT_PORT}"
         # nats-py neither decodes what stands in a URL nor keeps it out of its messages.
@@ -178,7 +184,8 @@ class NatsConnection:
                     connect_timeout=CONNECT_SECONDS,
                     ping_interval=3600,  # `_watch` asks more often, and listens to the answer
                     pending_size=0,  # what cannot be sent now is not kept
-                    error_cb=self._note,
+                    error_cb=partial(self._note, client),
+                    tls=self._context,
                     closed_cb=client.end,
                     **self._credentials,
                 )
@@ -210,10 +217,12 @@ class NatsConnection:
         finally:
             broken.cancel()
 
-    async def _note(self, error: Exception) -> None:
+    async def _note(self, client: NatsClient, error: Exception) -> None:
         # Whatever ends the connection is seen, and said once, by `_run`.
         if isinstance(error, SlowConsumerError):
             if self._missed is not None:
                 self._missed(error.subject)
+        elif PERMISSIONS_ERR in str(error):
+            client.refused = str(error)
         elif not isinstance(error, FAILURES):
             log.warning("bus_handler_failed", error=type(error).__name__)

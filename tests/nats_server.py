@@ -26,7 +26,10 @@ http: "{host}:{http_port}"
 max_control_line: 4KB
 accounts {{
   SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
-  APP: {{ users: [ {{ user: {user}, password: {password} }} ] }}
+  APP: {{ users: [
+    {{ user: {user}, password: {password} }},
+    {{ user: mute, password: mute, permissions: {{ publish: "other.>", subscribe: "other.>" }} }},
+  ] }}
 }}
 system_account: SYS
 {more}

@@ -222,6 +222,26 @@ async def test_a_wrong_password_keeps_trying_and_says_why_without_saying_it(
     assert PASSWORD not in said
 
 
+async def test_a_user_without_rights_is_no_connection(
+    server: NatsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("INFO")
+    async with bus(f"nats://mute:mute@{LOOPBACK}:{server.port}") as (publisher, listener):
+        await listener.subscribe("room_a", lambda _: None)
+        await until(lambda: not listener.connected)
+        await asyncio.sleep(0.5)
+        assert not listener.connected
+        for _ in range(20):
+            await publisher.publish("room_a", b"nobody may say this")
+    logging.getLogger().handlers.clear()
+    said = capfd.readouterr().err
+    assert "permissions violation for subscription to" in said
+    assert "permissions violation for publish to" in said
+    # A listener without anything to listen to had been content.
+    assert said.count("bus_connection_lost") <= 3
+    assert "bus_publish_failed" not in said
+
+
 def certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bus.test")])
