@@ -47,9 +47,12 @@ async def scene(system: System, tmp_path_factory: pytest.TempPathFactory) -> Sce
 
 @pytest.fixture
 def nats(system: System) -> NatsServer:
-    if system.nats is None:
-        pytest.skip("PostgreSQL's own faults are in test_kills")
+    assert system.nats is not None
     return system.nats
+
+
+# PostgreSQL's own faults are in test_kills.
+over_nats = pytest.mark.parametrize("system", ["nats_system"], indirect=True)
 
 
 @asynccontextmanager
@@ -148,6 +151,7 @@ async def test_growth_that_nobody_announced_is_found(scene: Scene) -> None:
             await room.until(lambda room=room: room.state.seq == before + 1, STUCK_SECONDS)
 
 
+@over_nats
 async def test_the_server_is_killed_and_comes_back(scene: Scene, nats: NatsServer) -> None:
     async with streaming(scene) as (ada, grace, turn_id):
         assert nats.child is not None
@@ -163,6 +167,7 @@ async def test_the_server_is_killed_and_comes_back(scene: Scene, nats: NatsServe
             assert await room.turn(ack["data"]["turn_id"]) == "completed"
 
 
+@over_nats
 async def test_the_server_is_away_until_the_end(scene: Scene, nats: NatsServer) -> None:
     """Neither the text nor its end is announced; an edge that starts now starts all the same."""
     assert nats.child is not None
@@ -181,6 +186,7 @@ async def test_the_server_is_away_until_the_end(scene: Scene, nats: NatsServer) 
     await until_bus(scene, "up")
 
 
+@over_nats
 async def test_the_server_is_stopped(scene: Scene, nats: NatsServer) -> None:
     """It neither answers nor hangs up, and then speaks again of what is long over."""
     assert nats.child is not None
@@ -194,6 +200,7 @@ async def test_the_server_is_stopped(scene: Scene, nats: NatsServer) -> None:
         await until_bus(scene, "up")
 
 
+@over_nats
 async def test_its_password_is_in_no_log(scene: Scene, nats: NatsServer) -> None:
     said = "\n".join(scene.system.logs)
     assert "bus_connection_lost" in said
