@@ -17,6 +17,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from store.bus import Announce
+from store.fault_points import reach
 from store.wire import encode
 
 # Every statement of the application's own is short; one that is not is a fault to be cut.
@@ -109,6 +110,8 @@ class Database:
                 yield session
             # At once: a cancel that comes while the connection is given back must not lose them.
             if announce is not None:
+                if notices:
+                    reach("K9")
                 for channel, payload in notices or ():
                     announce(channel, payload)
 
