@@ -8,6 +8,7 @@ from typing_extensions import override
 from activities.errors import textless
 from store import tool_executions, turns
 from store.database import Database
+from store.runs import TurnRuns
 from store.settings import Settings
 from store.shapes import TemporalLinks
 from store.tables import ToolExecution, Turn
@@ -33,10 +34,19 @@ ENDINGS = {
 
 
 class ConversationActivities(TurnActivities):
-    """`finish_turn` and `settle_tool`."""
+    """`finish_turn` and `settle_tool`.
 
-    def __init__(self, *, database: Database, settings: Settings) -> None:
+    Args:
+        successors: Starts the next queued turn from here. Where workers have versions it must not
+            be the workflow's child: a child inherits its parent's version, and a queue that never
+            runs empty would keep an old version busy for ever.
+    """
+
+    def __init__(
+        self, *, database: Database, settings: Settings, successors: TurnRuns | None = None
+    ) -> None:
         self._database = database
+        self._successors = successors
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
 
     @override
@@ -68,6 +78,8 @@ class ConversationActivities(TurnActivities):
                 finish.code,
                 detail.format(steps=finish.turn.max_steps) if detail else None,
             )
+        if following and self._successors and await self._successors.start(following):
+            following = None
         return FinishResult(following)
 
 

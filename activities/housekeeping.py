@@ -6,13 +6,19 @@ turn whose run is over is settled, a stop that never reached its run is delivere
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
 from sqlalchemy import text
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
 from temporalio.service import RPCError, RPCStatusCode
 from typing_extensions import override
 
@@ -31,6 +37,12 @@ MAX_TURNS_PER_SWEEP = 500
 KEEP_EVENTS_FOR = timedelta(minutes=2)
 KEEP_EVENTS = 5_000
 
+OUTCOMES = ("started", "settled", "cancelled", "failed")
+
+# A run whose next task nobody has taken, or finished, for so long does not hear a stop: its
+# version has no workers any more, or its code does not fit its history.
+DEAF_AFTER = timedelta(seconds=30)
+
 OPERATOR_TEXT = "An operator ended this run."
 
 
@@ -42,6 +54,17 @@ class OpenTurn:
     turn_id: UUID
     is_first: bool
     stop_requested: bool
+
+
+def _is_deaf(run: WorkflowExecutionDescription) -> bool:
+    raw = run.raw_description
+    if not raw.HasField("pending_workflow_task"):
+        return False
+    # Kept from the first attempt on, while the task's own time is that of the last. Both are the
+    # server's times; its clock and ours may differ, and a stop that is carried out too soon or
+    # late by that much is still a stop.
+    since = raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC)
+    return datetime.now(UTC) - since > DEAF_AFTER
 
 
 class HousekeepingSweep(HousekeepingActivities):
@@ -56,24 +79,36 @@ class HousekeepingSweep(HousekeepingActivities):
     @activity.defn(name="sweep")
     async def sweep(self) -> SweepResult:
         done: Counter[str] = Counter()
+        meter = activity.metric_meter()
         for turn in await self._open_turns():
             try:
                 done[await self._reconcile(turn)] += 1
             except Exception as exc:  # noqa: BLE001 -- one turn must not keep the rest waiting
+                done["failed"] += 1
                 log.warning("sweep_failed", turn_id=str(turn.turn_id), error=type(exc).__name__)
-        return SweepResult(done["started"], done["settled"], done["cancelled"], await self._prune())
+        pruned = await self._prune()
+        turns_seen = meter.create_counter(
+            "everturn_housekeeping_turns", "Turns that a sweep had to start, settle or cancel."
+        )
+        for outcome in OUTCOMES:
+            turns_seen.add(done[outcome], {"outcome": outcome})
+        meter.create_counter("everturn_housekeeping_sweeps", "Sweeps that came to their end.").add(1)
+        return SweepResult(done["started"], done["settled"], done["cancelled"], pruned)
 
     async def _reconcile(self, turn: OpenTurn) -> str:
         """Bring a turn and its run together; says what was done."""
-        status = await self._run_status(turn)
-        if status is None:
+        run = await self._run(turn)
+        if run is None:
             return await self._start(turn)
-        if status is not WorkflowExecutionStatus.RUNNING:
-            return await self._settle(turn, status)
-        if turn.stop_requested:
-            await self._runs.cancel(turn.turn_id)
-            return "cancelled"
-        return ""
+        if run.status is not WorkflowExecutionStatus.RUNNING:
+            return await self._settle(turn, run.status)
+        if not turn.stop_requested:
+            return ""
+        if _is_deaf(run):
+            await self._handle(turn).terminate("stopped, and no worker could hear it")
+            return await self._settle(turn, WorkflowExecutionStatus.TERMINATED)
+        await self._runs.cancel(turn.turn_id)
+        return "cancelled"
 
     async def _open_turns(self) -> list[OpenTurn]:
         async with self._database.session() as session:
@@ -86,10 +121,12 @@ class HousekeepingSweep(HousekeepingActivities):
             )
             return [OpenTurn(*row) for row in rows]
 
-    async def _run_status(self, turn: OpenTurn) -> WorkflowExecutionStatus | None:
-        handle = self._client.get_workflow_handle(turn_workflow_id(turn.turn_id))
+    def _handle(self, turn: OpenTurn) -> WorkflowHandle[Any, Any]:
+        return self._client.get_workflow_handle(turn_workflow_id(turn.turn_id))
+
+    async def _run(self, turn: OpenTurn) -> WorkflowExecutionDescription | None:
         try:
-            return (await handle.describe()).status
+            return await self._handle(turn).describe()
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return None
@@ -107,12 +144,12 @@ class HousekeepingSweep(HousekeepingActivities):
         log.info("orphan_started", turn_id=str(turn.turn_id))
         return "started"
 
-    async def _settle(self, turn: OpenTurn, status: WorkflowExecutionStatus) -> str:
+    async def _settle(self, turn: OpenTurn, status: WorkflowExecutionStatus | None) -> str:
         stopped = turn.stop_requested or status in (
             WorkflowExecutionStatus.CANCELED,
             WorkflowExecutionStatus.TERMINATED,
         )
-        log.info("orphan_settled", turn_id=str(turn.turn_id), run=status.name)
+        log.info("orphan_settled", turn_id=str(turn.turn_id), run=status.name if status else "")
         async with self._database.tenant_session(turn.tenant_id) as session:
             following = await turns.finish(
                 session,

@@ -71,7 +71,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     await rooms.start()
     stack.push_async_callback(rooms.close)
     if settings.metrics_port is not None:
-        metrics.serve(rooms, settings.host, settings.metrics_port)
+        metrics.serve(rooms, database, settings.host, settings.metrics_port)
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     runs = TurnRuns(await connect(settings, lazy=True))
     return Edge(

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from store.bus import Announce
 from store.fault_points import reach
@@ -92,6 +93,13 @@ class Database:
             },
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.pool_size = pool_size
+
+    @property
+    def in_use(self) -> int:
+        """Connections that are lent out now, of `pool_size` at most."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     @asynccontextmanager
     async def tenant_session(self, tenant_id: UUID | str) -> AsyncIterator[AsyncSession]:

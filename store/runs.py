@@ -12,7 +12,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.turn import ConversationTurn, priority, search_attributes
+from workflows.turn import ConversationTurn, priority, run_timeout, search_attributes
 from workflows.types import Queue, TurnRef, turn_workflow_id
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,7 @@ class TurnRuns:
                 task_queue=Queue.TURNS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=search_attributes(turn),
+                run_timeout=run_timeout(turn),
                 static_summary=f"turn in conversation {turn.conversation_id}",
                 priority=priority(turn),
                 rpc_timeout=RPC_TIMEOUT,

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     temporal_ui_url: str = ""
     bus_url: SecretStr = SecretStr(POSTGRES_BUS)
 
+    # The worker
+    build_id: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,128}$")
+    promote: bool = False
+
     # The edge
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)

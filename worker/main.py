@@ -37,6 +37,7 @@ from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.temporal import connect
+from worker import deployment, metrics
 from workflows.housekeeping import INTERVAL, SCHEDULE_ID, Housekeeping
 from workflows.turn import ConversationTurn
 from workflows.types import Queue
@@ -121,11 +122,11 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
         keys=parts.keys,
         **common,
     )
-    turn = ConversationActivities(**common)
+    runs = TurnRuns(parts.client)
+    version = deployment.config(parts.settings.build_id)
+    turn = ConversationActivities(**common, successors=runs if version else None)
     tools = ToolExecutor(registry=parts.registry, keys=parts.keys, **common)
-    sweep = HousekeepingSweep(
-        database=parts.database, client=parts.client, runs=TurnRuns(parts.client)
-    )
+    sweep = HousekeepingSweep(database=parts.database, client=parts.client, runs=runs)
     by_queue: dict[Queue, list[Any]] = {
         Queue.TURNS: [turn.finish_turn, turn.settle_tool, sweep.sweep],
         Queue.MODEL: [model.generate_reply],
@@ -144,6 +145,7 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
             default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+            deployment_config=version,
         )
         for queue in queues
     ]
@@ -185,18 +187,32 @@ async def run(
         serving = workers(parts, queues, stack)
         running = [asyncio.create_task(served.run()) for served in serving]
         stopping = asyncio.create_task(_wait(stop))
+        beside = [asyncio.create_task(metrics.observe(parts.client, parts.database, queues))]
+        if settings.build_id and settings.promote:
+            beside.append(asyncio.create_task(_promote(parts)))
         # Long-lived objects of start-up leave the collector's sight: full collections over them
         # were the likely cause of stalls near a second.
         gc.collect()
         gc.freeze()
-        log.info("worker_ready", queues=",".join(queues))
+        log.info("worker_ready", queues=",".join(queues), build_id=settings.build_id)
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
         broken = [task for task in running if task.done()]
         await asyncio.gather(*(served.shutdown() for served in serving), return_exceptions=True)
         await asyncio.gather(*running, return_exceptions=True)
-        stopping.cancel()
+        for task in (stopping, *beside):
+            task.cancel()
+        await asyncio.gather(stopping, *beside, return_exceptions=True)
         for task in broken:
             task.result()
+
+
+async def _promote(parts: Parts) -> None:
+    """Make this worker's version current, however long its other queues take to be served."""
+    while True:
+        try:
+            return await deployment.promote(parts.client, parts.settings.build_id)
+        except deployment.NotPromoted as exc:
+            log.warning("version_not_promoted", reason=str(exc))
 
 
 async def _wait(stop: asyncio.Event) -> None:

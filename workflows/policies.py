@@ -38,5 +38,8 @@ FINISH_RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=5),
     maximum_attempts=360,
 )
+# The server itself ends a run that never ended a turn: its code did not fit its history, or no
+# worker was left. Later than the attempts to write an ending; housekeeping settles the turn then.
+RUN_TIMEOUT_MARGIN = timedelta(minutes=35)
 SWEEP_TIMEOUT = timedelta(seconds=60)
 SWEEP_RETRY = RetryPolicy(maximum_attempts=1)

@@ -67,6 +67,11 @@ def priority(turn: TurnRef) -> Priority:
     return Priority(fairness_key=turn.tenant_id)
 
 
+def run_timeout(turn: TurnRef) -> timedelta:
+    """When the server ends the turn's run, should the run itself never do so."""
+    return timedelta(seconds=turn.timeout_seconds) + policies.RUN_TIMEOUT_MARGIN
+
+
 @workflow.defn(name="ConversationTurn")
 class ConversationTurn:
     """One turn, from its first model call to its terminal state."""
@@ -212,6 +217,7 @@ async def start_turn(turn: TurnRef) -> None:
             task_queue=Queue.TURNS,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=ParentClosePolicy.ABANDON,
+            run_timeout=run_timeout(turn),
             search_attributes=search_attributes(turn),
             static_summary=f"turn in conversation {turn.conversation_id}",
             priority=priority(turn),
