@@ -28,9 +28,12 @@ COPY worker/ worker/
 COPY migrations/ migrations/
 COPY --from=page /page/dist frontend/dist
 RUN /opt/everturn/bin/python -m compileall -q workflows store activities api worker migrations
+# A version's name makes its workers keep their turns to themselves: docs/operations.md. None by default.
+ARG BUILD_ID=
 ENV PATH=/opt/everturn/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    EVERTURN_BUILD_ID=$BUILD_ID \
     EVERTURN_HOST=0.0.0.0 \
     EVERTURN_DATA_DIR=/var/lib/everturn
 USER everturn

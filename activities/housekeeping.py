@@ -39,9 +39,9 @@ KEEP_EVENTS = 5_000
 
 OUTCOMES = ("started", "settled", "cancelled", "failed")
 
-# A run whose next task nobody has taken, or finished, for so long does not hear a stop: its
-# version has no workers any more, or its code does not fit its history.
-DEAF_AFTER = timedelta(seconds=30)
+# A run that takes no notice of a stop for so long never will: its version has no workers any more,
+# or its code does not fit its history.
+DEAF_AFTER = timedelta(seconds=15)
 
 OPERATOR_TEXT = "An operator ended this run."
 
@@ -56,15 +56,17 @@ class OpenTurn:
     stop_requested: bool
 
 
-def _is_deaf(run: WorkflowExecutionDescription) -> bool:
-    raw = run.raw_description
-    if not raw.HasField("pending_workflow_task"):
-        return False
-    # Kept from the first attempt on, while the task's own time is that of the last. Both are the
-    # server's times; its clock and ours may differ, and a stop that is carried out too soon or
-    # late by that much is still a stop.
-    since = raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC)
-    return datetime.now(UTC) - since > DEAF_AFTER
+async def _is_deaf(run: WorkflowHandle[Any, Any]) -> bool:
+    """Whether a run has not noticed for `DEAF_AFTER` that it is to stop."""
+    asked: datetime | None = None
+    async for event in run.fetch_history_events():
+        if event.HasField("workflow_execution_cancel_requested_event_attributes"):
+            asked = asked or event.event_time.ToDatetime(UTC)
+        elif asked and event.HasField("workflow_task_completed_event_attributes"):
+            return False
+    # The server's clock against ours: should they differ, a stop is carried out too early or late
+    # by that much, and is a stop all the same.
+    return asked is not None and datetime.now(UTC) - asked > DEAF_AFTER
 
 
 class HousekeepingSweep(HousekeepingActivities):
@@ -92,7 +94,9 @@ class HousekeepingSweep(HousekeepingActivities):
         )
         for outcome in OUTCOMES:
             turns_seen.add(done[outcome], {"outcome": outcome})
-        meter.create_counter("everturn_housekeeping_sweeps", "Sweeps that came to their end.").add(1)
+        meter.create_counter("everturn_housekeeping_sweeps", "Sweeps that came to their end.").add(
+            1
+        )
         return SweepResult(done["started"], done["settled"], done["cancelled"], pruned)
 
     async def _reconcile(self, turn: OpenTurn) -> str:
@@ -104,7 +108,7 @@ class HousekeepingSweep(HousekeepingActivities):
             return await self._settle(turn, run.status)
         if not turn.stop_requested:
             return ""
-        if _is_deaf(run):
+        if await _is_deaf(self._handle(turn)):
             await self._handle(turn).terminate("stopped, and no worker could hear it")
             return await self._settle(turn, WorkflowExecutionStatus.TERMINATED)
         await self._runs.cancel(turn.turn_id)

@@ -1,6 +1,7 @@
 """P23: a deploy with turns in flight. Each turn ends on the code it began with."""
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from embedded.ports import free_port
 from embedded.processes import Child
 from tests.client import RoomClient
+from tests.deploys.test_alerts import RULES, metrics_of
 from tests.model_server import expected
 from tests.system import System, Team, running
 from workflows.types import turn_workflow_id
@@ -32,7 +34,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
 
 @pytest.fixture(scope="module")
 async def shared(system: System) -> Team:
-    return await system.team(turns_at_once=1000)
+    return await system.team()
 
 
 @pytest.fixture
@@ -45,10 +47,10 @@ async def client(system: System) -> Client:
     return await Client.connect(system.temporal.address)
 
 
-async def promote(system: System, build_id: str) -> tuple[int, list[str]]:
+async def promote(system: System, build_id: str, within: float = 20) -> tuple[int, list[str]]:
     """``python -m worker promote``: its exit code and what it said."""
     env = system.environment(EVERTURN_BUILD_ID=build_id)
-    child = system._start("promote", ["-m", "worker", "promote", "--within", "20"], env)
+    child = system._start("promote", ["-m", "worker", "promote", "--within", str(within)], env)
     return await child.wait(), list(child.tail)
 
 
@@ -84,7 +86,9 @@ async def builds(client: Client, turn_id: str) -> set[str]:
     history = await handle(client, turn_id).fetch_history()
     return {
         event.workflow_task_completed_event_attributes.deployment_version.build_id
-        or event.workflow_task_completed_event_attributes.worker_deployment_version.partition(".")[2]
+        or event.workflow_task_completed_event_attributes.worker_deployment_version.partition(".")[
+            2
+        ]
         for event in history.events
         if event.HasField("workflow_task_completed_event_attributes")
     }
@@ -104,12 +108,15 @@ def handle(client: Client, turn_id: str) -> WorkflowHandle[Any, Any]:
     return client.get_workflow_handle(turn_workflow_id(turn_id))
 
 
+async def scrape(port: int) -> str:
+    async with httpx.AsyncClient() as http:
+        return (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+
+
 async def failures(port: int) -> dict[str, float]:
     """Failed workflow tasks of a worker by reason, from its own metrics."""
-    async with httpx.AsyncClient() as http:
-        text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
     found: dict[str, float] = {}
-    for line in text.splitlines():
+    for line in (await scrape(port)).splitlines():
         if line.startswith(FAILURES):
             reason = line.split('failure_reason="')[1].split('"')[0]
             found[reason] = found.get(reason, 0) + float(line.rpartition(" ")[2])
@@ -140,6 +147,14 @@ async def test_an_incompatible_deploy_without_versions_shows_in_the_metric_and_h
             return (await failures(port)).get("NonDeterminismError", 0) > 0
 
         await system.until(noticed, timeout=60)
+        # Everything the alarms look at is there, under the names they look for.
+        edge_port = free_port()
+        edge = await system.start_edge(EVERTURN_METRICS_PORT=str(edge_port))
+        seen = await scrape(port) + await scrape(edge_port)
+        await edge.child.stop()
+        assert metrics_of(RULES) <= {re.split(r"[{ ]", line)[0] for line in seen.splitlines()}
+        assert team.tenant_id not in seen
+        assert 'everturn_open_turns{service_name="temporal-core-sdk",status="running"} 3' in seen
         assert not await room_has_ended(room, turns)
         # Stops are carried out all the same, although the run cannot hear them.
         await room.send("stop_turn", {"turn_id": turns[0]})
@@ -185,7 +200,9 @@ async def test_turns_in_flight_end_on_the_version_they_began_on(
         assert await builds(client, behind["turn_id"]) == {"b"}
         workers = {pid for turn in turns for pid in await activity_processes(client, turn)}
         assert workers <= {worker.pid for worker in old}
-        assert {pid for turn in fresh for pid in await activity_processes(client, turn)} == {new.pid}
+        assert {pid for turn in fresh for pid in await activity_processes(client, turn)} == {
+            new.pid
+        }
         assert await failures(port) == {}
     await gone(old[1])
     await gone(new)
@@ -196,11 +213,11 @@ def room_conversation(room: RoomClient, turn_id: str) -> str:
 
 
 async def test_a_version_nobody_serves_is_not_promoted(system: System) -> None:
-    code, said = await promote(system, "nobody")
+    code, said = await promote(system, "nobody", 1)
     assert code == 1
     assert "no worker of it has been seen" in said[-1]
     partly = await system.start_worker("--queues", "turns", EVERTURN_BUILD_ID="partly")
-    code, said = await promote(system, "partly")
+    code, said = await promote(system, "partly", 3)
     assert code == 1
     assert "no worker of it serves model" in said[-1]
     await partly.stop()
