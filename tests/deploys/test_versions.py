@@ -21,7 +21,7 @@ from workflows.types import turn_workflow_id
 
 CHANGED = "tests.deploys.changed_worker"
 IN_FLIGHT = 24
-ANSWER = "#tool:list_datasources:{} #text:120:20"
+ANSWER = "#tool:list_datasources:{} #text:180:20"
 FAILURES = "temporal_workflow_task_execution_failed"
 
 
@@ -176,16 +176,17 @@ async def test_turns_in_flight_end_on_the_version_they_began_on(
     system: System, team: Team, client: Client
 ) -> None:
     old = [await system.start_worker(EVERTURN_BUILD_ID="a") for _ in range(2)]
+    port = free_port()
+    new = await system.start_worker(
+        module=CHANGED, EVERTURN_BUILD_ID="b", EVERTURN_METRICS_PORT=str(port)
+    )
     assert (await promote(system, "a"))[0] == 0
     async with team.room() as room:
         turns = await ask_all(room, team, "old", IN_FLIGHT)
         behind = (await room.ask(room_conversation(room, turns[0]), "behind #say:me"))["data"]
         await all_speak(room, turns)
-        port = free_port()
-        new = await system.start_worker(
-            module=CHANGED, EVERTURN_BUILD_ID="b", EVERTURN_METRICS_PORT=str(port)
-        )
         assert (await promote(system, "b"))[0] == 0
+        assert not await room_has_ended(room, turns), "they are in flight"
         fresh = await ask_all(room, team, "new", 3)
         # One of the old ones goes at once: the other takes over, and nobody else.
         assert await gone(old[0]) <= 15
@@ -193,7 +194,7 @@ async def test_turns_in_flight_end_on_the_version_they_began_on(
             assert await room.turn(turn_id, timeout=90) == "completed"
         for turn_id in (*turns, *fresh):
             epoch, text = text_of(room, turn_id)
-            assert text == expected(epoch, 120)
+            assert text == expected(epoch, 180)
         assert {build for turn in turns for build in await builds(client, turn)} == {"a"}
         assert {build for turn in fresh for build in await builds(client, turn)} == {"b"}
         # What waited in an old turn's queue begins on the current version.
