@@ -6,7 +6,7 @@ Temporal UI alike; whatever happens, `_finish` writes the terminal state.
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import (
@@ -29,6 +29,7 @@ from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
 from workflows import policies
 from workflows.interfaces import ModelActivities, ToolActivities, TurnActivities
 from workflows.types import (
+    Carried,
     FinishInput,
     Queue,
     StepInput,
@@ -77,25 +78,37 @@ class ConversationTurn:
     """One turn, from its first model call to its terminal state."""
 
     @workflow.run
-    async def run(self, turn: TurnRef) -> str:
-        """Run the turn; returns its terminal status."""
+    async def run(self, turn: TurnRef, carried: Carried | None = None) -> str:
+        """Run the turn, or what an earlier run left of it; returns its terminal status."""
         self._turn = turn
         self._deadline: datetime = workflow.now() + timedelta(seconds=turn.timeout_seconds)
+        if carried is not None:
+            self._deadline = datetime.fromtimestamp(carried.deadline, UTC)
         try:
-            status, code = await self._loop()
+            status, code = await self._loop(carried.step if carried else 1)
         except BaseException as exc:
             if not (is_cancelled_exception(exc) or isinstance(exc, ActivityError)):
                 raise
             status, code = self._ending_of(exc)
         return await self._finish(status, code)
 
-    async def _loop(self) -> tuple[TurnStatus, str]:
-        for step in range(1, self._turn.max_steps + 1):
+    async def _loop(self, first: int) -> tuple[TurnStatus, str]:
+        for step in range(first, self._turn.max_steps + 1):
+            self._hand_over_if_long(step)
             reply = await self._generate(step)
             if reply.answered:
                 return TurnStatus.COMPLETED, ""
             await self._run_tools(reply.tool_calls)
         return TurnStatus.FAILED, TurnCode.TOO_MANY_STEPS
+
+    def _hand_over_if_long(self, step: int) -> None:
+        """Continue in a new run, with an empty history, when this one's has grown long."""
+        events = workflow.info().get_current_history_length()
+        if events > policies.MAX_RUN_EVENTS and workflow.patched("hand over"):
+            workflow.continue_as_new(
+                args=[self._turn, Carried(step, self._deadline.timestamp())],
+                run_timeout=self._remaining() + policies.RUN_TIMEOUT_MARGIN,
+            )
 
     async def _generate(self, step: int) -> StepResult:
         return await workflow.execute_activity_method(

@@ -87,6 +87,19 @@ class TurnRef:
         return turn_workflow_id(self.turn_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a run of a long turn hands over to the next.
+
+    Attributes:
+        step: The model call to begin with.
+        deadline: Of the whole turn, in seconds since 1970.
+    """
+
+    step: int
+    deadline: float
+
+
 def turn_workflow_id(turn_id: object) -> str:
     """Workflow id of a turn: its business id, so that a second start is refused by the server."""
     return f"turn-{turn_id}"

@@ -96,8 +96,11 @@ def changed(old: str, new: str) -> type:
 
 CHANGES = {
     "an activity inserted at the beginning": (
-        "            status, code = await self._loop()\n",
-        "            await self._generate(1)\n            status, code = await self._loop()\n",
+        "            status, code = await self._loop(carried.step if carried else 1)\n",
+        (
+            "            await self._generate(1)\n"
+            "            status, code = await self._loop(carried.step if carried else 1)\n"
+        ),
     ),
     "the ending written twice": (
         "        if ended.next_turn is not None:\n            await start_turn",
