@@ -6,6 +6,7 @@ Temporal UI alike; whatever happens, `_finish` writes the terminal state.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
@@ -78,14 +79,16 @@ class ConversationTurn:
     """One turn, from its first model call to its terminal state."""
 
     @workflow.run
-    async def run(self, turn: TurnRef, carried: Carried | None = None) -> str:
+    async def run(self, turn: TurnRef) -> str:
         """Run the turn, or what an earlier run left of it; returns its terminal status."""
-        self._turn = turn
+        first = 1
         self._deadline: datetime = workflow.now() + timedelta(seconds=turn.timeout_seconds)
-        if carried is not None:
-            self._deadline = datetime.fromtimestamp(carried.deadline, UTC)
+        if turn.carried is not None:
+            first = turn.carried.step
+            self._deadline = datetime.fromtimestamp(turn.carried.deadline, UTC)
+        self._turn = replace(turn, carried=None)
         try:
-            status, code = await self._loop(carried.step if carried else 1)
+            status, code = await self._loop(first)
         except BaseException as exc:
             if not (is_cancelled_exception(exc) or isinstance(exc, ActivityError)):
                 raise
@@ -106,7 +109,7 @@ class ConversationTurn:
         events = workflow.info().get_current_history_length()
         if events > policies.MAX_RUN_EVENTS and workflow.patched("hand over"):
             workflow.continue_as_new(
-                args=[self._turn, Carried(step, self._deadline.timestamp())],
+                replace(self._turn, carried=Carried(step, self._deadline.timestamp())),
                 run_timeout=self._remaining() + policies.RUN_TIMEOUT_MARGIN,
             )
 

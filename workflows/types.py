@@ -66,28 +66,6 @@ OPEN_TOOL_STATUSES = (ToolStatus.PENDING, ToolStatus.AWAITING_APPROVAL, ToolStat
 
 
 @dataclass(frozen=True, slots=True)
-class TurnRef:
-    """Names one turn; the input of `ConversationTurn` and of most activities.
-
-    Attributes:
-        max_steps: Most model calls this turn may make.
-        timeout_seconds: Most wall-clock time from start to terminal state.
-    """
-
-    tenant_id: str
-    project_id: str
-    conversation_id: str
-    turn_id: str
-    max_steps: int = 16
-    timeout_seconds: int = 30 * 60
-
-    @property
-    def workflow_id(self) -> str:
-        """Id of the one workflow that runs this turn."""
-        return turn_workflow_id(self.turn_id)
-
-
-@dataclass(frozen=True, slots=True)
 class Carried:
     """What a run of a long turn hands over to the next.
 
@@ -98,6 +76,30 @@ class Carried:
 
     step: int
     deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Names one turn; the input of `ConversationTurn` and of most activities.
+
+    Attributes:
+        max_steps: Most model calls this turn may make.
+        timeout_seconds: Most wall-clock time from start to terminal state.
+        carried: What an earlier run of the turn left to do; None in its first run.
+    """
+
+    tenant_id: str
+    project_id: str
+    conversation_id: str
+    turn_id: str
+    max_steps: int = 16
+    timeout_seconds: int = 30 * 60
+    carried: Carried | None = None
+
+    @property
+    def workflow_id(self) -> str:
+        """Id of the one workflow that runs this turn."""
+        return turn_workflow_id(self.turn_id)
 
 
 def turn_workflow_id(turn_id: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import worker.main
 from workflows import turn
 
-OLD = "            status, code = await self._loop(carried.step if carried else 1)\n"
+OLD = "            status, code = await self._loop(first)\n"
 NEW = "            await workflow.sleep(0.01)\n" + OLD
 
 

@@ -26,7 +26,7 @@ async def answered(room: RoomClient, team: Team, content: str, status: str = "co
     ack = await room.ask(await team.conversation(), content)
     assert ack["type"] == "ack", ack
     turn_id = str(ack["data"]["turn_id"])
-    assert await room.turn(turn_id, timeout=90) == status
+    assert await room.turn(turn_id, timeout=40) == status
     return turn_id
 
 
@@ -144,8 +144,10 @@ async def test_results_of_any_size(team: Team, temporal: Client, giant: GiantMod
     size = 8 * MIB if FULL else 2 * MIB
     for query in (
         f"SELECT hex(zeroblob({size // 2})) AS big",
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)"
-        " SELECT i, hex(zeroblob(500)) AS filler FROM n",
+        (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)"
+            " SELECT i, hex(zeroblob(500)) AS filler FROM n"
+        ),
     ):
         marker = f'#tool:database_query:{{"datasource_id":"{source}","query":"{query}"}} #say:seen'
         async with team.room() as room:

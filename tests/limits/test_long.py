@@ -34,7 +34,8 @@ async def with_past(system: System, team: Team, turns: int, chars: int = 400) ->
             RETURNING id, message_id, number, created_at
         )
         INSERT INTO messages (id, tenant_id, conversation_id, turn_id, turn_number, position, step,
-                              role, user_id, content, status, epoch, tool_calls, metadata, created_at)
+                              role, user_id, content, status, epoch, tool_calls, metadata,
+                              created_at)
         SELECT message_id, $1, $3, id, number, 0, NULL, 'user', $4, 'question ' || number,
                'complete', 0, '[]', '{}', created_at FROM made
         UNION ALL

@@ -96,10 +96,10 @@ def changed(old: str, new: str) -> type:
 
 CHANGES = {
     "an activity inserted at the beginning": (
-        "            status, code = await self._loop(carried.step if carried else 1)\n",
+        "            status, code = await self._loop(first)\n",
         (
             "            await self._generate(1)\n"
-            "            status, code = await self._loop(carried.step if carried else 1)\n"
+            "            status, code = await self._loop(first)\n"
         ),
     ),
     "the ending written twice": (
