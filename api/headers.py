@@ -1,6 +1,7 @@
 """Response headers of every answer, and the refusal of bodies that are too large."""
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
@@ -72,7 +73,8 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MAX_BODY_BYTES:
-            raise TooLarge(f"A request body has at most {MAX_BODY_BYTES} bytes.")
+            # The framework lets no other exception through from here.
+            raise HTTPException(413, f"A request body has at most {MAX_BODY_BYTES} bytes.")
         return message
 
     return bounded

@@ -26,6 +26,7 @@ from api.invites import LIFETIMES, Invite, Purpose, public_origin
 from api.state import CurrentEdge, Edge
 from store import audit, people, tokens
 from store.audit import Actor
+from store.database import clock
 from store.errors import Conflict, Forbidden
 from store.principal import Principal
 from store.tables import User
@@ -82,8 +83,8 @@ class LinkAnswer(BaseModel):
 
 
 def invite_url(edge: Edge, user: User) -> str:
-    """Link for somebody who has no password yet."""
-    return Invite.to(user, "invite").url(edge.keys, public_origin(edge.settings))
+    """Link for somebody who has just been added and has no password yet."""
+    return Invite.to(user, "invite", user.created_at).url(edge.keys, public_origin(edge.settings))
 
 
 def _may_change(principal: Principal, user: User) -> None:
@@ -190,6 +191,7 @@ async def create_link(
         _may_change(principal, user)
         if not user.active:
             raise Conflict("This person is shut out. Let him in first.")
+        now = await clock(session)
         purpose: Purpose = "invite" if user.password_hash is None else "reset"
         await audit.record(
             session, principal.tenant_id, Actor.of(principal, address_of(request)),
@@ -197,6 +199,6 @@ async def create_link(
         )  # fmt: skip
     return LinkAnswer(
         purpose=purpose,
-        url=Invite.to(user, purpose).url(edge.keys, public_origin(edge.settings)),
+        url=Invite.to(user, purpose, now).url(edge.keys, public_origin(edge.settings)),
         expires_in=int(LIFETIMES[purpose].total_seconds()),
     )

@@ -1,6 +1,6 @@
 """One's own API tokens, browser sessions and password; part of `auth`."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from api.bodies import Body, Items, Name, NewPassword, Password
 from api.state import CurrentEdge
 from store import audit, people, tokens
 from store.audit import Actor
+from store.database import clock
 from store.errors import Forbidden, Invalid, NotFound
 from store.principal import Principal
 from store.tables import ApiToken
@@ -101,9 +102,9 @@ async def create_token(
     body: NewToken, principal: AtBrowser, request: Request, edge: CurrentEdge
 ) -> NewTokenAnswer:
     """Make an API token. Its value is in this answer and nowhere else."""
-    if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
-        raise Invalid("`expires_at` is in the past.")
     async with edge.database.tenant_session(principal.tenant_id) as session:
+        if body.expires_at is not None and body.expires_at <= await clock(session):
+            raise Invalid("`expires_at` is in the past.")
         row, token = await tokens.add_api_token(
             session, principal.tenant_id, principal.user_id, body.name,
             sorted(set(body.scopes)), body.expires_at,

@@ -15,6 +15,7 @@ from api.sessions import SignedIn, begin_session, from_our_page, host_of
 from api.state import CurrentEdge, Edge
 from store import audit, people, tokens
 from store.audit import Actor
+from store.database import clock
 from store.errors import NotFound
 from store.tables import User
 
@@ -94,6 +95,8 @@ async def _valid(edge: Edge, token: str, purpose: Purpose) -> Invite:
     if invite is None:
         raise NotFound
     async with edge.database.tenant_session(invite.tenant_id) as session:
+        if invite.expires_at <= await clock(session):
+            raise NotFound
         # Before the hashing, which is the costly part.
         if not invite.fits(await people.get(session, invite.user_id)):
             raise NotFound

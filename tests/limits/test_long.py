@@ -36,11 +36,11 @@ async def with_past(system: System, team: Team, turns: int, chars: int = 400) ->
         INSERT INTO messages (id, tenant_id, conversation_id, turn_id, turn_number, position, step,
                               role, user_id, content, status, epoch, tool_calls, metadata,
                               created_at)
-        SELECT message_id, $1, $3, id, number, 0, NULL, 'user', $4, 'question ' || number,
-               'complete', 0, '[]', '{}', created_at FROM made
+        SELECT message_id, $1, $3, id, number, 0, NULL::int, 'user', $4, 'question ' || number,
+               'complete', 0, '[]'::jsonb, '{}'::jsonb, created_at FROM made
         UNION ALL
-        SELECT gen_random_uuid(), $1, $3, id, number, 1, 1, 'assistant', NULL,
-               rpad('answer ' || number || ' ', $6, 'x'), 'complete', 1, '[]', '{}', created_at
+        SELECT gen_random_uuid(), $1, $3, id, number, 1, 1, 'assistant', NULL::uuid,
+               rpad('answer ' || number || ' ', $6, 'x'), 'complete', 1, '[]'::jsonb, '{}'::jsonb, created_at
         FROM made
         """,
         *arguments,
