@@ -21,7 +21,9 @@ TEXTS = {
     "rtl": "\u202egnp.exe\u2066\u2067\u2069 \u200f\u200e",
     "controls": "".join(chr(n) for n in range(1, 32)) + "\x7f\x85\u2028\u2029\ufeff\ufffe\uffff",
     "zalgo": "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘!",
-    "format": "%s %n {0.__class__} ${jndi:ldap://x} '; DROP TABLE turns; -- <script>alert(1)</script>",
+    "format": (
+        "%s %n {0.__class__} ${jndi:ldap://x} '; DROP TABLE turns; -- <script>alert(1)</script>"
+    ),
     "astral": "𝕏" * 5_000 + "👩‍👩‍👧‍👦" * 500,
 }
 

@@ -131,7 +131,7 @@ async def test_arguments_of_any_size(
     async with team.room() as room:
         turn_id = await answered(room, team, marker)
         await must_be_small(temporal, turn_id)
-        (execution,) = [e for e in room.state.executions.values()]
+        (execution,) = list(room.state.executions.values())
         assert execution["error"]["code"] == "invalid_arguments"
         (result,) = told(giant.calls_for(marker)[-1])
         assert "invalid_arguments" in result["content"]
