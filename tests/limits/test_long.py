@@ -40,7 +40,8 @@ async def with_past(system: System, team: Team, turns: int, chars: int = 400) ->
                'complete', 0, '[]'::jsonb, '{}'::jsonb, created_at FROM made
         UNION ALL
         SELECT gen_random_uuid(), $1, $3, id, number, 1, 1, 'assistant', NULL::uuid,
-               rpad('answer ' || number || ' ', $6, 'x'), 'complete', 1, '[]'::jsonb, '{}'::jsonb, created_at
+               rpad('answer ' || number || ' ', $6, 'x'), 'complete', 1, '[]'::jsonb,
+               '{}'::jsonb, created_at
         FROM made
         """,
         *arguments,

@@ -48,6 +48,40 @@ def test_every_activity_has_a_timeout_a_queue_and_a_retry_policy() -> None:
     assert found == 5
 
 
+def test_no_activity_or_child_is_started_in_another_way() -> None:
+    """The check above reads calls by their names: a renamed import or `getattr` would hide one."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("temporalio"):
+                for alias in node.names:
+                    assert not STARTS.search(alias.name), f"{path.name}: call it by its module"
+                    assert alias.asname is None, f"{path.name}: {alias.asname}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "partial"}:
+                raise AssertionError(f"{path.name}: {ast.unparse(node)}")
+            # Passed on without being called, or with its arguments in a dictionary.
+            if isinstance(node, ast.Call):
+                for given in (*node.args, *(keyword.value for keyword in node.keywords)):
+                    assert not (isinstance(given, ast.Attribute) and STARTS.search(given.attr)), (
+                        ast.unparse(node)
+                    )
+                if isinstance(node.func, ast.Attribute) and STARTS.search(node.func.attr):
+                    assert all(keyword.arg for keyword in node.keywords), ast.unparse(node)
+
+
+def test_timeouts_are_never_none_and_runs_end_by_the_servers_word() -> None:
+    limits = {"start_to_close_timeout", "retry_policy", "run_timeout", "heartbeat_timeout"}
+    for path in (*SOURCES, ROOT / "store" / "runs.py", ROOT / "worker" / "main.py"):
+        for name, given in calls(path):
+            for limit in limits & given.keys():
+                assert ast.unparse(given[limit]) != "None", f"{path.name}: {name} {limit}"
+            if name in {"start_workflow", "start_child_workflow", "ScheduleActionStartWorkflow"}:
+                assert "run_timeout" in given, f"{path.name}: {name}"
+    for name, value in vars(policies).items():
+        if isinstance(value, timedelta):
+            assert timedelta() < value < timedelta(hours=1), name
+
+
 def test_every_retry_policy_has_a_maximum_of_attempts() -> None:
     """0, the default, would mean for ever."""
     bounds = {
