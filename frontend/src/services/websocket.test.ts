@@ -82,8 +82,19 @@ describe('connecting', () => {
 
   test('waits longer each time, spread, and never longer than 15 s', () => {
     expect([0, 1, 2, 3].map((attempt) => backoffMs(attempt, 1))).toEqual([500, 1000, 2000, 4000])
-    expect(backoffMs(2, 0)).toBe(1000)
+    expect(backoffMs(2, 0)).toBe(0)
+    expect(backoffMs(2, 0.25)).toBe(500)
     expect(backoffMs(50, 1)).toBe(15_000)
+  })
+
+  test('whoever is sent off by a server that goes away spreads over two seconds', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.75)
+    connect()
+    FakeSocket.last.drop(1001)
+    await vi.advanceTimersByTimeAsync(1499)
+    expect(FakeSocket.all).toHaveLength(1)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(FakeSocket.all).toHaveLength(2)
   })
 
   test('a connection that breaks at once does not start over from the shortest wait', async () => {

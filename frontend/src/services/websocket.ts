@@ -65,6 +65,7 @@ interface PendingRequest {
 
 const SESSION_ENDED = 4401
 const TOO_MANY_CONNECTIONS = 4429
+const GOING_AWAY = 1001
 const HEARTBEAT_MS = 20_000
 /** Covers a slow mobile network; a handshake that takes longer is tried anew. */
 const OPEN_TIMEOUT_MS = 10_000
@@ -72,6 +73,8 @@ const OPEN_TIMEOUT_MS = 10_000
 const STABLE_MS = 5_000
 /** The server closes further sockets of a user; asking again soon only adds to it. */
 const CROWDED_ATTEMPT = 4
+/** A server that goes away sends all its clients off at once: they spread over a few seconds. */
+const GOING_AWAY_ATTEMPT = 2
 /** Joining again and again without progress must not become a storm. */
 const REJOIN_PAUSE_MS = 1_000
 
@@ -308,6 +311,7 @@ export class ChatSocket {
     }
     this.failRequests(({ durable }) => !durable)
     if (code === TOO_MANY_CONNECTIONS) this.attempt = Math.max(this.attempt, CROWDED_ATTEMPT)
+    if (code === GOING_AWAY) this.attempt = Math.max(this.attempt, GOING_AWAY_ATTEMPT)
     this.scheduleRetry()
     // A refusal before the handshake looks like any lost connection: REST can tell them apart.
     if (refused && navigator.onLine && !(await this.handlers.checkSession()) && this.wanted)
