@@ -1,6 +1,7 @@
 """The server's protocols, less patient with silence and with peers that do not read."""
 
 import asyncio
+import socket
 from typing import Any
 
 from typing_extensions import override
@@ -12,6 +13,9 @@ HANDSHAKE_SECONDS = 10.0
 # A socket whose application has ended keeps its connection this long: the server waits 10 s for
 # the peer's close frame, and for whoever reads nothing it would wait for ever.
 ABORT_SECONDS = 11.0
+# What waits in the kernel beyond what is on its way: whatever a slow reader leaves unread collects
+# where it is counted (api.ws.MAX_QUEUED_BYTES), not in megabytes of the kernel's.
+UNSENT_BYTES = 128 * 1024
 GOING_AWAY = 1001
 
 
@@ -57,6 +61,20 @@ class PatientlessSocket(WebSocketsSansIOProtocol):
     """Lets go of peers that do not read, and says where to go when the server stops."""
 
     _letting_go: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+    @override
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept":
+            # Kept for nothing, as long as the socket lives.
+            self.request = self.response = None  # type: ignore[assignment]
 
     @override
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
