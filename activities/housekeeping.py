@@ -25,6 +25,7 @@ from typing_extensions import override
 from store import turns
 from store.database import Database
 from store.runs import TurnRuns
+from store.settings import Settings
 from workflows.interfaces import HousekeepingActivities
 from workflows.types import SweepResult, TurnCode, TurnStatus, turn_workflow_id
 
@@ -33,9 +34,6 @@ log = structlog.get_logger(__name__)
 # Younger turns are still being started by whoever accepted them.
 MIN_AGE = timedelta(seconds=5)
 MAX_TURNS_PER_SWEEP = 500
-# The log outlives a reconnect by far: two minutes or the newest 5,000 events, whichever is more.
-KEEP_EVENTS_FOR = timedelta(minutes=2)
-KEEP_EVENTS = 5_000
 
 OUTCOMES = ("started", "settled", "cancelled", "failed")
 
@@ -72,8 +70,11 @@ async def _is_deaf(run: WorkflowHandle[Any, Any]) -> bool:
 class HousekeepingSweep(HousekeepingActivities):
     """Implements `sweep`."""
 
-    def __init__(self, *, database: Database, client: Client, runs: TurnRuns) -> None:
+    def __init__(
+        self, *, database: Database, settings: Settings, client: Client, runs: TurnRuns
+    ) -> None:
         self._database = database
+        self._settings = settings
         self._client = client
         self._runs = runs
 
@@ -167,11 +168,16 @@ class HousekeepingSweep(HousekeepingActivities):
         return "settled"
 
     async def _prune(self) -> int:
+        # The log keeps what is younger, and at least what a client that comes back is sent.
+        keep = {
+            "keep": self._settings.replay_seconds,
+            "events": self._settings.replay_events,
+        }
         async with self._database.session() as session:
             return int(
                 await session.scalar(
                     text("SELECT prune(make_interval(secs => :keep), :events)"),
-                    {"keep": KEEP_EVENTS_FOR.total_seconds(), "events": KEEP_EVENTS},
+                    keep,
                 )
                 or 0
             )

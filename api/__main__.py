@@ -1,13 +1,15 @@
 """``python -m api``: one edge."""
 
+import contextlib
 import logging
 import os
+import resource
 import socket
 import sys
 
 import uvicorn
 
-from api.app import create_app
+from api.app import create_app, with_sockets
 from api.server import PatientlessHttp, PatientlessSocket
 from store.limits import MAX_FRAME_BYTES
 from store.secrets import KeyRing, SecretError
@@ -22,8 +24,16 @@ def _not_a_clients_fault(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Invalid UTF-8 sequence")
 
 
+def allow_all_descriptors() -> None:
+    """Take as many descriptors as the system grants: each socket needs one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
+    allow_all_descriptors()
     settings = Settings()
     configure_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(_not_a_clients_fault)
@@ -47,7 +57,7 @@ def main() -> int:
             )
             return 2
     uvicorn.run(
-        create_app(settings),
+        with_sockets(create_app(settings)),
         host=settings.host,
         port=settings.port,
         http=PatientlessHttp,

@@ -5,20 +5,25 @@ with every unsafe request and every socket, so another site's page gets nowhere 
 send no Origin; with a cookie they must at least send JSON, which no plain form can.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy import text
 from starlette.requests import HTTPConnection
 
+from api.lookups import Credential, Known, principal_of_row
 from api.state import CurrentEdge, Edge
+from store import tenants
 from store.errors import Forbidden, Unauthenticated
+from store.limits import TenantLimits
 from store.principal import Principal
 from store.secrets import hash_token
 from store.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SIGN_IN_TEXT = "Sign in first: there is no session, or it has ended."
+
+_TAKE_TICKET = text("SELECT * FROM take_socket_ticket(:hash)")
 
 
 def cookie_name(settings: Settings) -> str:
@@ -42,41 +47,36 @@ def bearer_of(connection: HTTPConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-async def _find(edge: Edge, function: str, token: str) -> Any:
-    async with edge.database.session() as session:
-        statement = text(f"SELECT * FROM {function}(:hash)")  # noqa: S608 -- our own three names
-        return (await session.execute(statement, {"hash": hash_token(token)})).one_or_none()
+async def known_by_session(edge: Edge, token: str) -> Known | None:
+    """Whoever a session cookie belongs to, and the limits of his tenant."""
+    return await edge.lookups.credentials.get(Credential("session", hash_token(token)))
+
+
+async def known_by_api_token(edge: Edge, token: str) -> Known | None:
+    """Whoever a personal API token belongs to, with its scopes, and the limits of his tenant."""
+    return await edge.lookups.credentials.get(Credential("token", hash_token(token)))
+
+
+async def known_by_ticket(edge: Edge, ticket: str) -> Known | None:
+    """Whoever drew a socket ticket, and the limits of his tenant; the ticket is used up."""
+    rows = await edge.database.ask(_TAKE_TICKET, {"hash": hash_token(ticket)})
+    if not rows:
+        return None
+    principal = principal_of_row(rows[0])
+    async with edge.database.tenant_session(principal.tenant_id) as session:
+        return Known(principal, TenantLimits.of((await tenants.get(session)).limits))
 
 
 async def by_session(edge: Edge, token: str) -> Principal | None:
     """Whoever a session cookie belongs to."""
-    row = await _find(edge, "find_session", token)
-    return _principal(row, session_id=row.session_id) if row else None
+    known = await known_by_session(edge, token)
+    return known.principal if known else None
 
 
 async def by_api_token(edge: Edge, token: str) -> Principal | None:
     """Whoever a personal API token belongs to, with its scopes."""
-    row = await _find(edge, "find_api_token", token)
-    return _principal(row, token_id=row.token_id, scopes=frozenset(row.scopes)) if row else None
-
-
-async def by_ticket(edge: Edge, ticket: str) -> Principal | None:
-    """Whoever drew a socket ticket; the ticket is used up."""
-    row = await _find(edge, "take_socket_ticket", ticket)
-    return _principal(row, session_id=row.session_id) if row else None
-
-
-def _principal(row: Any, **credential: Any) -> Principal:
-    return Principal(
-        tenant_id=row.tenant_id,
-        user_id=row.user_id,
-        email=row.email,
-        name=row.name,
-        role=row.role,
-        installation_admin=row.installation_admin,
-        expires_at=row.expires_at,
-        **credential,
-    )
+    known = await known_by_api_token(edge, token)
+    return known.principal if known else None
 
 
 def check_browser(connection: HTTPConnection, settings: Settings) -> None:

@@ -18,18 +18,20 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.live import LiveRoom, LiveText, LiveTurn
+from api.presence import Presence
 from store import messages, rooms, turns
-from store.bus import Signer, room_channel
-from store.database import Database
+from store.bus import Signer, growth, room_channel
+from store.database import Lane
 from store.live import frame
 from store.principal import Principal
-from store.rooms import MAX_REPLAYED_EVENTS, StoredEvent
+from store.rooms import StoredEvent
 
 log = structlog.get_logger(__name__)
 
 READ_BATCH = 500
 # Newest events kept as sent: a reconnect that missed fewer costs no query.
 RECENT_EVENTS = 512
+RECENT_CHARS = 512 * 1024
 RETRY_SECONDS = 0.5
 CHECKPOINT_WAIT_SECONDS = 0.1
 # After so many characters of a batch the sockets' writers get their turn: a healthy socket must
@@ -84,12 +86,19 @@ class Room:
         joining: How many sockets are on their way in.
 
     Args:
-        database: Read for the log and for checkpoints.
+        lane: Read for the log and for checkpoints.
         signer: Opens what came over the bus.
+        replayed_events: A client that missed more than these gets a snapshot.
     """
 
     def __init__(
-        self, project_id: UUID, tenant_id: UUID, database: Database, signer: Signer
+        self,
+        project_id: UUID,
+        tenant_id: UUID,
+        lane: Lane,
+        signer: Signer,
+        *,
+        replayed_events: int,
     ) -> None:
         self.project_id = project_id
         self.tenant_id = tenant_id
@@ -97,11 +106,15 @@ class Room:
         self.seq = 0
         self.joining = 0
         self.ready = asyncio.Event()
-        self._database = database
+        self._lane = lane
+        self._replayed_events = replayed_events
+        self._presence = Presence(lambda data: self.tell("presence", data))
         self._signer = signer
         self._channel = room_channel(project_id)
         self._live = LiveRoom()
-        self._recent: deque[tuple[int, str]] = deque(maxlen=RECENT_EVENTS)
+        self._recent: deque[tuple[int, str]] = deque()
+        self._recent_chars = 0
+        self._logged = asyncio.Lock()
         self._grown = asyncio.Event()
         self._head = 0
         self._early: list[str] = []
@@ -117,6 +130,7 @@ class Room:
 
     async def close(self) -> None:
         """Stop following."""
+        self._presence.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,7 +163,7 @@ class Room:
                 return
 
     async def _load(self) -> None:
-        async with self._database.tenant_session(self.tenant_id) as session:
+        async with self._lane.tenant_session(self.tenant_id) as session:
             # The head first: whatever happens after it comes again as an event.
             self.seq = await rooms.head_of(session, self.project_id) or 0
             open_turns = await turns.live_turns(session, self.project_id)
@@ -170,7 +184,7 @@ class Room:
 
     async def _drop_ended(self, message_ids: Collection[str]) -> None:
         if message_ids:
-            async with self._database.tenant_session(self.tenant_id) as session:
+            async with self._lane.tenant_session(self.tenant_id) as session:
                 live = await messages.still_streaming(session, [UUID(m) for m in message_ids])
             for message_id in message_ids:
                 if UUID(message_id) not in live:
@@ -253,7 +267,7 @@ class Room:
         return applied is not None
 
     async def _refresh_texts(self) -> None:
-        async with self._database.tenant_session(self.tenant_id) as session:
+        async with self._lane.tenant_session(self.tenant_id) as session:
             streaming = await messages.streaming_in(
                 session, [UUID(turn_id) for turn_id in self._live.turns]
             )
@@ -287,7 +301,7 @@ class Room:
     async def catch_up(self) -> None:
         """Read and pass on everything the log has beyond `seq`."""
         while True:
-            async with self._database.tenant_session(self.tenant_id) as session:
+            async with self._lane.tenant_session(self.tenant_id) as session:
                 events = await rooms.read(session, self.project_id, self.seq, READ_BATCH)
             unbroken = 0
             for event in events:
@@ -303,18 +317,30 @@ class Room:
             if len(events) < READ_BATCH:
                 return
 
-    async def check(self) -> None:
-        """Look for what the bus may have lost unnoticed: events, and texts of open turns."""
-        self._stale = self._stale or bool(self._live.turns)
-        await self.catch_up()
+    def check(self, head: int) -> None:
+        """Look for what the bus may have lost unnoticed: events, and texts of open turns.
+
+        Args:
+            head: Number of the newest event, as the database has it.
+        """
+        if self._live.turns:
+            self.notice(None)
+        self.notice(growth(head))
 
     def _durable(self, event: StoredEvent) -> int:
         self.seq = event.seq
         self._live.fold(event.type, event.data)
         text = event.frame().decode()
-        self._recent.append((event.seq, text))
+        self._remember(event.seq, text)
         self._broadcast(text)
         return len(text)
+
+    def _remember(self, seq: int, text: str) -> None:
+        self._recent.append((seq, text))
+        self._recent_chars += len(text)
+        while len(self._recent) > RECENT_EVENTS or self._recent_chars > RECENT_CHARS:
+            _, oldest = self._recent.popleft()
+            self._recent_chars -= len(oldest)
 
     def _broadcast(self, text: str, deltas_of: str | None = None) -> None:
         for member in self.members.values():
@@ -344,13 +370,13 @@ class Room:
             await self._persist(self.catch_up)
         member = Member(socket, deltas, held=[])
         missed = self._recent_after(after_seq)
-        self.members[socket] = member
+        self._add(member)
         head = self.seq
         joined: dict[str, Any] = {
             "project_id": self.project_id,
             "seq": head,
             "live": self._live.snapshot(),
-            "presence": self.presence(),
+            "presence": self._presence.users(),
         }
         if missed is None and after_seq is not None and self._replayable(after_seq):
             missed = await self._logged_after(after_seq, head)
@@ -376,8 +402,14 @@ class Room:
                 return
             missed, member.held = member.held, []
 
+    def _add(self, member: Member) -> None:
+        # Whoever joins again starts afresh, in the same place.
+        if self.members.get(member.socket) is None:
+            self._presence.enter(member.socket.principal)
+        self.members[member.socket] = member
+
     def _replayable(self, after_seq: int) -> bool:
-        return 0 <= after_seq <= self.seq and self.seq - after_seq <= MAX_REPLAYED_EVENTS
+        return 0 <= after_seq <= self.seq and self.seq - after_seq <= self._replayed_events
 
     def _recent_after(self, after_seq: int | None) -> list[str] | None:
         if after_seq is None or not self._replayable(after_seq):
@@ -389,23 +421,37 @@ class Room:
         return [text for seq, text in self._recent if seq > after_seq]
 
     async def _logged_after(self, after_seq: int, head: int) -> list[str] | None:
+        """The missed events from the log.
+
+        One at a time: after a restart everybody misses about the same, and the first one's reading
+        serves the others.
+        """
+        async with self._logged:
+            missed = self._recent_after(after_seq)
+            if missed is None:
+                missed = await self._read_after(after_seq, head)
+        return None if missed is None else missed[: head - after_seq]
+
+    async def _read_after(self, after_seq: int, head: int) -> list[str] | None:
         try:
-            async with self._database.tenant_session(self.tenant_id) as session:
-                events = await rooms.read(session, self.project_id, after_seq, MAX_REPLAYED_EVENTS)
+            async with self._lane.tenant_session(self.tenant_id) as session:
+                events = await rooms.read(session, self.project_id, after_seq, head - after_seq)
         except (OSError, TimeoutError, SQLAlchemyError):
             return None
-        events = [event for event in events if event.seq <= head]
         # A log that was pruned starts later, and its rest would be a lie.
-        if len(events) != head - after_seq:
+        if not events or events[0].seq != after_seq + 1 or events[-1].seq != head:
             return None
-        return [event.frame().decode() for event in events]
+        texts = [(event.seq, event.frame().decode()) for event in events]
+        first = self._recent[0][0] if self._recent else head + 1
+        if first <= head + 1:
+            later, self._recent, self._recent_chars = self._recent, deque(), 0
+            for seq, text in (*(item for item in texts if item[0] < first), *later):
+                self._remember(seq, text)
+        return [text for _, text in texts]
 
     def leave(self, socket: Receiver) -> bool:
         """Remove a socket; whether it was here."""
-        return self.members.pop(socket, None) is not None
-
-    def presence(self) -> list[dict[str, str]]:
-        """People with a socket here, each once."""
-        people = {member.socket.principal.user_id: member.socket.principal.name
-                  for member in self.members.values()}  # fmt: skip
-        return [{"id": str(user_id), "name": name} for user_id, name in people.items()]
+        if self.members.pop(socket, None) is None:
+            return False
+        self._presence.leave(socket.principal)
+        return True

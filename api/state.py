@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
 from api.throttle import Throttle
@@ -24,6 +25,7 @@ class Edge:
 
     settings: Settings
     database: Database
+    lookups: Lookups
     keys: KeyRing
     publisher: Publisher
     rooms: Rooms

@@ -6,6 +6,7 @@ a limit, and whoever reads too slowly is closed with 4409 and may rejoin with ``
 
 import asyncio
 import contextlib
+import sys
 import time
 import uuid
 from collections import deque
@@ -28,11 +29,12 @@ from api.frames import (
     UserMessage,
     parse,
 )
+from api.lookups import Known
 from api.state import Edge, edge_of
-from store import conversations, tenants
+from store import conversations
 from store.bus import room_channel
 from store.errors import Forbidden, RateLimited, Refusal, Unauthenticated
-from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, TenantLimits
+from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from store.live import frame
 from store.principal import Principal
 
@@ -49,8 +51,9 @@ CLOSE_SECONDS = 10.0
 BAD_FRAMES, BAD_FRAMES_SECONDS = 5, 10.0
 # Frames a client may send: a burst, then so many a second.
 FRAME_BURST, FRAMES_PER_SECOND = 200.0, 50.0
-SOCKETS_PER_ADDRESS = 500
 TYPING_SECONDS = 1.0
+# The other side ended it.
+GONE = (1006, "")
 
 
 class Allowance:
@@ -73,21 +76,24 @@ class Allowance:
 
 
 class ChatSocket:
-    """A connected client."""
+    """A connected client.
+
+    An idle one has no task of its own beside the one that serves its connection, and no queue.
+    """
 
     def __init__(self, websocket: WebSocket, principal: Principal, edge: Edge) -> None:
         self.principal = principal
         self.address = auth.address_of(websocket)
         self._websocket = websocket
         self._edge = edge
-        self._queue: deque[str] = deque()
+        self._queue: deque[str] | None = None
         self._queued_bytes = 0
-        self._filled = asyncio.Event()
-        self._relieved = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._relieved: asyncio.Event | None = None
         self._ending: tuple[int, str] | None = None
-        self._ended = asyncio.Event()
+        self._reading: asyncio.Timeout | None = None
         self._joined = False
-        self._bad: deque[float] = deque(maxlen=BAD_FRAMES)
+        self._bad: deque[float] | None = None
         self._allowance = Allowance(FRAME_BURST, FRAMES_PER_SECOND)
         self._typed = 0.0
 
@@ -97,30 +103,34 @@ class ChatSocket:
         """Queue a frame; never waits. A full queue ends the socket with 4409."""
         if self._ending is not None:
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(text)
-        # Code points stand in for bytes: cheap, and right for nearly all of what is sent.
-        self._queued_bytes += len(text)
+        # What it takes in memory: the cap is there for this.
+        self._queued_bytes += sys.getsizeof(text)
         if not self._fits(1.0) and len(self._queue) > 1:
             self._queue.clear()
             self.end(4409, "slow consumer; rejoin with after_seq")
-        self._filled.set()
+        elif self._writer is None:
+            self._writer = asyncio.create_task(self._write(self._queue), name="socket-writer")
 
     async def drained(self) -> None:
         """Return when the queue is at most half full; ends a socket that takes too long."""
         if self._fits(0.5):
             return
-        self._relieved.clear()
+        self._relieved = asyncio.Event()
         try:
             async with asyncio.timeout(REPLAY_SECONDS):
                 await self._relieved.wait()
         except TimeoutError:
             self.end(4409, "slow consumer; rejoin with after_seq")
+        finally:
+            self._relieved = None
 
     def _fits(self, share: float) -> bool:
         return (
-            len(self._queue) <= MAX_QUEUED_FRAMES * share
-            and self._queued_bytes <= MAX_QUEUED_BYTES * share
-        )
+            self._queue is None or len(self._queue) <= MAX_QUEUED_FRAMES * share
+        ) and self._queued_bytes <= MAX_QUEUED_BYTES * share
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Queue a frame for this client alone."""
@@ -130,46 +140,51 @@ class ChatSocket:
         """Close once what is queued has been sent; never waits."""
         if self._ending is None:
             self._ending = (code, reason)
-            self._ended.set()
-            self._filled.set()
+            if self._reading is not None and not self._reading.expired():
+                # Whatever it is reading or doing ends here.
+                self._reading.reschedule(asyncio.get_running_loop().time())
 
-    async def _write(self) -> None:
-        while True:
-            while self._queue:
-                text = self._queue.popleft()
-                self._queued_bytes -= len(text)
+    async def _write(self, queue: deque[str]) -> None:
+        try:
+            while queue:
+                text = queue.popleft()
+                self._queued_bytes -= sys.getsizeof(text)
                 await self._websocket.send({"type": "websocket.send", "text": text})
-                if self._fits(0.25):
+                if self._relieved is not None and self._fits(0.25):
                     self._relieved.set()
-            if self._ending is not None:
-                return
-            self._filled.clear()
-            await self._filled.wait()
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # The connection is gone, and whoever reads from it is about to hear so.
+            self._ending = self._ending or GONE
+        finally:
+            self._queue, self._queued_bytes, self._writer = None, 0, None
 
     # --- life -----------------------------------------------------------------------------------
 
     async def serve(self, project: str | None) -> None:
         """Greet, then read and write until either side ends it."""
         self.tell("welcome", self._welcome())
-        writer = asyncio.create_task(self._write(), name="socket-writer")
-        reader = asyncio.create_task(self._read(project), name="socket-reader")
-        # A writer that is stuck in a full connection, and a reader that hears nothing, end by none
-        # of their own doing.
-        ended = asyncio.create_task(self._wait_ended(), name="socket-ended")
-        await asyncio.wait({writer, reader, ended}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            async with asyncio.timeout(JOIN_SECONDS) as self._reading:
+                await self._read(project)
+        except TimeoutError:
+            # Unless it was ended for a reason of its own.
+            self._ending = self._ending or (4408, "no project joined in time")
+        try:
+            if self._ending is None:
+                self._ending = GONE
+            elif self._ending is not GONE:
+                await self._say_goodbye()
+        finally:
+            if self._writer is not None:
+                self._writer.cancel()
+
+    async def _say_goodbye(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                reader.cancel()
-                if self._ending is not None:
-                    await asyncio.wait({writer})
-                    await self._close()
-        tasks = (reader, writer, ended)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _wait_ended(self) -> None:
-        await self._ended.wait()
+                # A writer that is stuck in a full connection ends by nothing of its own doing.
+                if self._writer is not None:
+                    await asyncio.wait({self._writer})
+                await self._close()
 
     def _welcome(self) -> dict[str, Any]:
         principal = self.principal
@@ -201,14 +216,8 @@ class ChatSocket:
             await self._handle_text(
                 frame("join_project", {"project_id": project}).decode(), counts=False
             )
-        deadline = asyncio.get_running_loop().time() + JOIN_SECONDS
         while self._ending is None:
-            try:
-                async with asyncio.timeout_at(None if self._joined else deadline):
-                    message = await self._websocket.receive()
-            except TimeoutError:
-                self.end(4408, "no project joined in time")
-                return
+            message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text")
@@ -247,6 +256,8 @@ class ChatSocket:
 
     def _count_bad(self) -> None:
         now = time.monotonic()
+        if self._bad is None:
+            self._bad = deque(maxlen=BAD_FRAMES)
         if len(self._bad) == BAD_FRAMES and now - self._bad[0] < BAD_FRAMES_SECONDS:
             self.end(4400, "too many bad frames")
         self._bad.append(now)
@@ -256,7 +267,7 @@ class ChatSocket:
             case UserMessage():
                 await self._submit(body, reply_to)
             case StopTurn():
-                turn = await self._edge.turns.stop(self._writer(), body.turn_id)
+                turn = await self._edge.turns.stop(self._author(), body.turn_id)
                 self.tell(
                     "ack",
                     {
@@ -272,7 +283,7 @@ class ChatSocket:
                 if not self.principal.scopes & {"read", "admin"}:
                     raise Forbidden("This API token lacks the scope read.")
                 await self._edge.rooms.join(self, body.project_id, body.after_seq, body.wanted)
-                self._joined = True
+                self._joined_one()
             case LeaveProject():
                 await self._edge.rooms.leave(self, body.project_id)
                 data = {"project_id": body.project_id, "reason": "requested", "reply_to": reply_to}
@@ -284,14 +295,19 @@ class ChatSocket:
             case _:
                 assert_never(body)
 
-    def _writer(self) -> Principal:
+    def _joined_one(self) -> None:
+        if not self._joined and self._ending is None and self._reading is not None:
+            self._reading.reschedule(None)
+        self._joined = True
+
+    def _author(self) -> Principal:
         if not self.principal.scopes & {"write", "admin"}:
             raise Forbidden("This API token lacks the scope write.")
         return self.principal
 
     async def _submit(self, body: UserMessage, reply_to: str | None) -> None:
         receipt = await self._edge.turns.submit(
-            self._writer(),
+            self._author(),
             body.conversation_id,
             body.content,
             body.client_message_id,
@@ -328,44 +344,39 @@ def _refused(refusal: Refusal, reply_to: str | None) -> dict[str, Any]:
     return data
 
 
-async def _authenticate(websocket: WebSocket, edge: Edge) -> Principal:
+async def _authenticate(websocket: WebSocket, edge: Edge) -> Known:
     """Whoever opens this socket.
 
     Raises:
         Unauthenticated: Nobody known.
         Forbidden: A cookie from a page that is not ours.
+        Unavailable: The database is away, or too many are asking.
     """
     bearer = auth.bearer_of(websocket)
     ticket = websocket.query_params.get("ticket")
     cookie = websocket.cookies.get(auth.cookie_name(edge.settings))
     if bearer is not None:
-        principal = await auth.by_api_token(edge, bearer)
+        known = await auth.known_by_api_token(edge, bearer)
     elif ticket is not None:
-        principal = await auth.by_ticket(edge, ticket)
+        known = await auth.known_by_ticket(edge, ticket)
     elif cookie is not None:
         # Browsers always send the Origin of the page with a socket; without one it is no browser
         # of ours, and the cookie is not believed.
         if websocket.headers.get("origin", "").rstrip("/") not in edge.settings.origins:
             raise Forbidden("This page's origin is not one of ours (PUBLIC_ORIGINS).")
-        principal = await auth.by_session(edge, cookie)
+        known = await auth.known_by_session(edge, cookie)
     else:
-        principal = None
-    if principal is None:
+        known = None
+    if known is None:
         raise Unauthenticated(auth.SIGN_IN_TEXT)
-    return principal
-
-
-async def _sockets_allowed(edge: Edge, principal: Principal) -> int:
-    async with edge.database.tenant_session(principal.tenant_id) as session:
-        return TenantLimits.of((await tenants.get(session)).limits).sockets_per_user
+    return known
 
 
 async def chat(websocket: WebSocket) -> None:
     """``GET /ws/chat``."""
     edge = edge_of(websocket)
     try:
-        principal = await _authenticate(websocket, edge)
-        allowed = await _sockets_allowed(edge, principal)
+        known = await _authenticate(websocket, edge)
     except Refusal as refusal:
         await websocket.send_denial_response(problems.problem(refusal))
         return
@@ -374,9 +385,9 @@ async def chat(websocket: WebSocket) -> None:
         await websocket.send_denial_response(problems.problem(away))
         return
     await websocket.accept()
-    socket = ChatSocket(websocket, principal, edge)
-    of_user, of_address = edge.rooms.count(principal.user_id, socket.address)
-    if of_user >= allowed or of_address >= SOCKETS_PER_ADDRESS:
+    socket = ChatSocket(websocket, known.principal, edge)
+    of_user, of_address = edge.rooms.count(known.principal.user_id, socket.address)
+    if of_user >= known.limits.sockets_per_user or of_address >= edge.settings.sockets_per_address:
         await websocket.close(4429, "too many connections")
         return
     edge.rooms.add(socket)

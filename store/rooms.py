@@ -20,9 +20,6 @@ from store.tables import Room, RoomEvent
 from store.wire import encode
 from workflows.events import RoomEvent as Event
 
-# A client that missed more than this is better served by a snapshot (docs/protocol.md §4).
-MAX_REPLAYED_EVENTS = 5_000
-
 _TEXT: tuple[BindParameter[Any], ...] = (
     bindparam("events", type_=Text),
     bindparam("notify", type_=Boolean),

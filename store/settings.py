@@ -63,7 +63,12 @@ class Settings(BaseSettings):
     public_origins: Annotated[list[str], NoDecode] = Field(default_factory=list)
     session_hours: int = Field(default=336, ge=1)
     metrics_port: int | None = None
+    sockets_per_address: int = Field(default=500, ge=1, le=1_000_000)
     page_dir: Path = Path("frontend/dist")
+
+    # The log of a room
+    replay_events: int = Field(default=5_000, ge=0, le=100_000)
+    replay_seconds: int = Field(default=120, ge=0, le=30 * 24 * 3600)
 
     # The embedded stack only
     temporal_port: int = Field(default=7233, ge=1, le=65535)

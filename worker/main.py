@@ -126,7 +126,7 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
     version = deployment.config(parts.settings.build_id)
     turn = ConversationActivities(**common, successors=runs if version else None)
     tools = ToolExecutor(registry=parts.registry, keys=parts.keys, **common)
-    sweep = HousekeepingSweep(database=parts.database, client=parts.client, runs=runs)
+    sweep = HousekeepingSweep(client=parts.client, runs=runs, **common)
     by_queue: dict[Queue, list[Any]] = {
         Queue.TURNS: [turn.finish_turn, turn.settle_tool, sweep.sweep],
         Queue.MODEL: [model.generate_reply],

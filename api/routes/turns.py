@@ -26,9 +26,16 @@ class Event(BaseModel):
 
 
 class EventPage(Items[Event]):
-    """Events above `after_seq`, in order; `seq` is the room's head."""
+    """Events above `after_seq`, in order.
+
+    Attributes:
+        seq: The room's head.
+        recovered: Whether the log still has everything above `after_seq`; if not, state must be
+            fetched anew.
+    """
 
     seq: int
+    recovered: bool
 
 
 @router.get("/turns/{turn_id}")
@@ -69,4 +76,11 @@ async def list_events(
         events = await rooms.read(session, project_id, after_seq, limit)
     items = [Event(type=event.type, data=event.data, timestamp=event.at) for event in events]
     more = bool(events) and events[-1].seq < head
-    return EventPage(items=items, next_cursor=str(events[-1].seq) if more else None, seq=head)
+    head = max(head, events[-1].seq) if events else head
+    first = events[0].seq if events else head + 1
+    return EventPage(
+        items=items,
+        next_cursor=str(events[-1].seq) if more else None,
+        seq=head,
+        recovered=first == after_seq + 1,
+    )

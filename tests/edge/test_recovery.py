@@ -1,12 +1,15 @@
 """Coming back: at any moment, on any edge, over a broken bus, and for those who read too slowly."""
 
 import asyncio
+import contextlib
 import copy
 import json
+import os
 import random
 import time
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +192,52 @@ async def test_a_log_that_was_pruned_is_not_half_replayed(team: Team, system: Sy
         await grace.join(2)
         assert grace.frames[-1]["data"].get("recovered", True) is True
         await grace.drop()
+    # Who reads the log by REST is told the same.
+    for after_seq, recovered in (
+        (0, False),
+        (1, False),
+        (2, True),
+        (head, True),
+        (head + 1, False),
+    ):
+        path = f"/api/projects/{team.project_id}/events?after_seq={after_seq}"
+        assert checked(await team.ada.get(path))["recovered"] is recovered, after_seq
+
+
+async def test_the_window_is_a_setting(team: Team, system: System) -> None:
+    head = await append(system, team.project_id, 30, 10)
+    edge = await system.start_edge(EVERTURN_REPLAY_EVENTS="10")
+    for missed, recovered in ((30, False), (11, False), (10, True), (1, True), (0, True)):
+        ada = RoomClient(team.ada, edge.ws, team.project_id)
+        ada.state.seq = head - missed
+        await ada.connect(after_seq=head - missed)
+        joined = await ada.frame("project_joined")
+        assert joined["data"]["recovered"] is recovered, missed
+        assert joined["data"]["seq"] == head
+        await ada.until(lambda ada=ada: ada.state.seq == head)
+        assert ada.rejoined == 0
+        await ada.drop()
+    await edge.child.stop()
+
+
+async def test_all_come_back_at_once_after_a_restart(team: Team, system: System) -> None:
+    """All have missed about the same, and the new edge has nothing of it in memory."""
+    head = await append(system, team.project_id, 300, 10)
+    edge = await system.start_edge()
+    rooms = [RoomClient(team.ada, edge.ws, team.project_id) for _ in range(12)]
+    for number, room in enumerate(rooms):
+        room.state.seq = head - 200 + number
+    await asyncio.gather(*(room.connect(after_seq=room.state.seq) for room in rooms))
+    head = await append(system, team.project_id, 5, 10)
+    for number, room in enumerate(rooms):
+        await room.until(lambda room=room: room.state.seq >= head)
+        joined = await room.frame("project_joined")
+        assert joined["data"]["recovered"] is True
+        numbers = [f["data"]["seq"] for f in room.frames if f["type"] == "turn_status"]
+        assert numbers == list(range(head - 205 + number + 1, head + 1))
+        assert room.rejoined == 0
+    await asyncio.gather(*(room.drop() for room in rooms))
+    await edge.child.stop()
 
 
 async def test_a_long_absence_is_replayed_as_fast_as_it_is_read(team: Team, system: System) -> None:
@@ -299,8 +348,23 @@ async def test_a_cut_at_the_very_end_is_noticed(team: Team, system: System) -> N
         await agrees(ada, team)
 
 
-async def append(system: System, project_id: str, count: int, size: int) -> int:
-    """Put events into a project's log, as the application does; the new head."""
+async def test_a_lost_wake_up_is_noticed(team: Team, system: System) -> None:
+    """Nothing was cut and nothing follows: only the regular look at the rooms' heads can tell."""
+    async with team.room("ada", 0) as ada, team.room("grace", 1) as grace:
+        head = await append(system, team.project_id, 3, 10, channel="nobody")
+        for room in (ada, grace):
+            await room.until(lambda room=room: room.state.seq == head, timeout=15)
+            assert room.rejoined == 0
+
+
+async def append(
+    system: System, project_id: str, count: int, size: int, *, channel: str | None = None
+) -> int:
+    """Put events into a project's log, as the application does; the new head.
+
+    Args:
+        channel: Where to tell of it instead of in the room.
+    """
     ((head,),) = await system.sql(
         "WITH room AS (UPDATE rooms SET head = head + $2 WHERE project_id = $1"
         " RETURNING tenant_id, head), added AS ("
@@ -311,7 +375,7 @@ async def append(system: System, project_id: str, count: int, size: int) -> int:
         " SELECT room.head FROM room",
         uuid.UUID(project_id), count, size,
     )  # fmt: skip
-    await system.notify(room_channel(uuid.UUID(project_id)), growth(head))
+    await system.notify(channel or room_channel(uuid.UUID(project_id)), growth(head))
     return int(head)
 
 
@@ -349,6 +413,55 @@ async def test_a_slow_reader_is_let_go_and_harms_nobody(team: Team, system: Syst
         for room in (ada, elsewhere, back):
             assert room.close_code is None
         await back.drop()
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_slow_readers_cost_little(system: System) -> None:
+    """P18: ten that read nothing and ten that trickle, while far more is sent than is queued."""
+    team = await system.team(sockets_per_user=100)
+    edge = await system.start_edge()
+    join = frame(
+        json.dumps({"type": "join_project", "data": {"project_id": team.project_id}}).encode()
+    )
+    slow = [await RawSocket.open(edge, team.grace, buffer=4096) for _ in range(20)]
+    for reader in slow:
+        reader.send(join)
+        await reader.until_text(b'"project_joined"')
+        reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def trickle(reader: RawSocket) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await reader.reader.read(100)
+            reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    before = resident(edge.child.pid)
+    trickling = [asyncio.create_task(trickle(reader)) for reader in slow[10:]]
+    ada = RoomClient(team.ada, edge.ws, team.project_id)
+    await ada.connect()
+    most = before
+    for _ in range(40):
+        head = await append(system, team.project_id, 10, 50_000)
+        await ada.until(lambda head=head: ada.state.seq >= head)
+        most = max(most, resident(edge.child.pid))
+    assert (most - before) / len(slow) < 5 * 2**20
+    for task in trickling:
+        task.cancel()
+    for reader in slow:
+        reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        # Whoever trickled has read into a frame, and hears only that it is over.
+        assert reader in slow[10:] or await reader.until_closed(timeout=15) == 4409
+    assert ada.close_code is None
+    await asyncio.gather(ada.drop(), *(reader.close() for reader in slow))
+    await edge.child.stop()
 
 
 async def test_what_is_late_or_forged_is_not_passed_on(team: Team, system: System) -> None:
