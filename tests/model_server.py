@@ -6,8 +6,9 @@ missing, doubled or mixed character shows in a scan. Markers (``#name:arg:arg``)
 ``#text:N[:per_second[:…]]`` answer with N tokens, at a rate of its own in each attempt ·
 ``#say:words_with_underscores`` · ``#cut:K`` break the connection after K tokens, once ·
 ``#429:N[:retry_after]`` · ``#500:N`` · ``#status:CODE`` always · ``#hang`` accept and say nothing,
-once · ``#nodone`` · ``#error200`` once · ``#emoji`` · ``#split`` surrogate pairs cut over chunks ·
-``#length`` · ``#html`` once · ``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
+once · ``#nodone`` · ``#error200`` once · ``#emoji[:per_second]`` ·
+``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once ·
+``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
 ``#loop:NAME:JSON`` for ever.
 """
 
@@ -147,6 +148,8 @@ class ModelServer:
             return
         if "emoji" in names:
             for piece in ("a", "👩‍", "🚀", "né", "e\u0301 ", "🚀🚀", " end"):
+                if names["emoji"]:
+                    await asyncio.sleep(1 / float(names["emoji"][0]))
                 yield _chunk({"content": piece})
             return
         if "split" in names:
