@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("bench.turn_latency",)
+BENCHMARKS = ("bench.turn_latency", "bench.sockets")
 
 for module in BENCHMARKS:
     print(f"== {module}", flush=True)

@@ -201,6 +201,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(parser.parse_args()))
+        runner.run(main(parser.parse_known_args()[0]))
     sys.stdout.flush()
     os._exit(0)
