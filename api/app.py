@@ -43,6 +43,8 @@ from store.temporal import connect
 
 log = structlog.get_logger(__name__)
 
+GC_THRESHOLDS = (10_000, 20, 20)
+
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
     health,
@@ -103,6 +105,9 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.edge = await compose(settings, stack)
             gc.collect()
             gc.freeze()
+            # Ten thousand sockets are a million objects: to look at all of them stops the process
+            # for half a second, and finds little, so it is done seldom.
+            gc.set_threshold(*GC_THRESHOLDS)
             log.info("edge_ready", host=settings.host, port=settings.port)
             yield
 

@@ -147,7 +147,7 @@ async def idle(system: System, team: Team, rooms: Sequence[str], count: int) -> 
         await asyncio.sleep(30)
         load = (process.cpu - busy) / (time.monotonic() - started)
         assert heard.total == count, heard.lost
-        echo = percentile(heard.echo_ms, 0.95)
+        echo, slowest = percentile(heard.echo_ms, 0.95), max(heard.echo_ms)
     async with asyncio.timeout(60):
         while process.files > files:  # noqa: ASYNC110 -- of another process
             await asyncio.sleep(0.2)
@@ -162,6 +162,7 @@ async def idle(system: System, team: Team, rooms: Sequence[str], count: int) -> 
         "cpu_ms_per_join": round(joining * 1000 / count, 2),
         "idle_cpu_percent": round(load * 100, 1),
         "echo_p95_ms": round(echo, 1),
+        "echo_max_ms": round(slowest, 1),
         "files_left": process.files - files,
     }
     await edge.child.stop()
