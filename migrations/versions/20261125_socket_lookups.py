@@ -6,8 +6,8 @@ hundreds of them.
 
 from alembic import context, op
 
-revision = "socket_lookups"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
