@@ -72,7 +72,9 @@ class Healthy:
                 and f["type"] != "project_joined"]  # fmt: skip
         assert list(dict.fromkeys(seqs)) == list(range(seqs[0], seqs[-1] + 1))
         assert essence(self.room.state) == essence(await fetch(self.team.ada, self.team.project_id))
-        assert self.room.rejoined == self.room.refetched == 0
+        told = [f for f in self.room.frames[-40:] if f["type"] == "assistant_response"]
+        troubles = [line for line in self.team.system.logs[-300:] if "level=warning" in line]
+        assert self.room.rejoined == self.room.refetched == 0, (told, troubles)
         assert self.room.close_code is None
 
 
