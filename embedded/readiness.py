@@ -43,7 +43,11 @@ async def http_get(port: int, path: str, host: str = LOOPBACK) -> tuple[int, byt
             try:
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
                 await writer.drain()
-                head, _, body = (await reader.read(MAX_ANSWER_BYTES)).partition(b"\r\n\r\n")
+                # HTTP/1.0: the answer ends where the connection does.
+                answer = b""
+                while len(answer) < MAX_ANSWER_BYTES and (part := await reader.read(4096)):
+                    answer += part
+                head, _, body = answer.partition(b"\r\n\r\n")
             finally:
                 writer.close()
     except (OSError, TimeoutError):

@@ -13,7 +13,7 @@ from typing import Any
 from embedded.processes import Child
 from embedded.readiness import http_get
 from tests.chaos.proxy import Proxy
-from tests.system import Edge, System, Team, checked, running
+from tests.system import Bus, Edge, System, Team, checked, running
 
 EDGES, WORKERS = 2, 2
 # A stand-in for whoever supervises processes (systemd, Compose): the dead are replaced after this.
@@ -147,10 +147,11 @@ class Arena:
             return self.system.edges[int(index)].child
         if kind == "worker":
             return self.system.workers[int(index)]
+        nats = self.system.nats
         child = {
             "temporal": self.system.temporal_child,
             "postgres": self.system.postgres_child,
-            "bus": getattr(self.system, "bus_child", None),
+            "bus": nats.child if nats else None,
         }[kind]
         assert child is not None, part
         return child
@@ -168,7 +169,7 @@ class Arena:
             case "postgres":
                 await self.system.start_postgres()
             case "bus":
-                await self.system.start_bus()
+                await self.system.start_nats()
 
     async def signal(self, part: str, signum: signal.Signals) -> None:
         """Send a signal to a part's process, by its pid."""
@@ -184,7 +185,7 @@ class Arena:
             link.heal()
             await link.accept()
         parts = ["postgres", "temporal"]
-        if getattr(self.system, "bus_child", None) is not None:
+        if self.system.nats is not None:
             parts.append("bus")
         parts += [f"edge{n}" for n in range(len(self.system.edges))]
         parts += [f"worker{n}" for n in range(len(self.system.workers))]
@@ -232,10 +233,9 @@ async def _ready(edge: Edge) -> bool:
 
 
 @asynccontextmanager
-async def arena(folder: Path, rng: Any, *, tenants: int, bus: str) -> AsyncIterator[Arena]:
+async def arena(folder: Path, rng: Any, *, tenants: int, bus: Bus) -> AsyncIterator[Arena]:
     """The whole system, for as long as the block runs."""
-    more: dict[str, Any] = {} if bus == "postgres" else {"bus": bus}
-    async with running(folder, edges=0, workers=0, durable=True, **more) as system:
+    async with running(folder, edges=0, workers=0, durable=True, bus=bus) as system:
         system.logs = TimedLog(system.logs)
         made = Arena(system, folder)
         made.sink.touch()

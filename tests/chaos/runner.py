@@ -15,6 +15,7 @@ from tests.chaos.faults import Fault
 from tests.chaos.load import Trial
 from tests.chaos.scenarios.index import chosen
 from tests.chaos.scenarios.scenario import SIZES, Run, Scenario
+from tests.system import Bus
 
 QUIET_SECONDS = 120.0
 TENANTS = (2, 4, 20)
@@ -29,7 +30,7 @@ class Options:
     size: str = "smoke"
     seed: int = 1
     sets: Sequence[str] = ()
-    bus: str = "postgres"
+    bus: Bus = "postgres"
     shrink: bool = True
     keep: str | None = None
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from temporalio.client import Client
 
+from tests import nats_server
 from tests.chaos.load import Trial
 from tests.chaos.rows import executions, key_of, projects
 from tests.system import ADMIN_PASSWORD, CANARY_KEY, PASSWORD
@@ -49,7 +50,7 @@ def _spellings(secret: str) -> set[bytes]:
 async def i9(trial: Trial) -> list[str]:
     """No secret in logs, rows, histories or frames, however it is spelled; no text in histories."""
     arena = trial.arena
-    secrets = [CANARY_KEY, PASSWORD, ADMIN_PASSWORD]
+    secrets = [CANARY_KEY, PASSWORD, ADMIN_PASSWORD, nats_server.PASSWORD]
     secrets += [
         value
         for tenant in trial.tenants

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.chaos.scenarios import clients, deploys, hurting, model, points, tenants
+from tests.chaos.scenarios import clients, deploys, hurting, model, points, sockets, tenants
 from tests.chaos.scenarios.scenario import Scenario
 
 ALL = (
@@ -10,12 +10,14 @@ ALL = (
     Scenario("AK", "processes die at named points", "P01 P29 P30", points.points),
     Scenario("AS", "workers hang", "P36", hurting.asleep, since=1),
     Scenario("B", "edges die", "P03", hurting.edges),
+    Scenario("BS", "all edges restart at once", "P04", sockets.storm, judged=False),
     Scenario("C", "Temporal dies and hangs", "P05 P06 P36", hurting.temporal),
     Scenario("D", "PostgreSQL dies and hangs", "P07 P08 P09", hurting.postgres),
     Scenario("E", "the bus is cut", "P09 P17", hurting.bus),
     Scenario("F", "a model's server misbehaves", "P10–P16", model.matrix),
     Scenario("G", "people come and go", "P17 P18", clients.comings_and_goings),
     Scenario("H", "twice, at once, and stop", "P20 P21 P22", clients.twice_and_at_once),
+    Scenario("I", "idle sockets", "P19", sockets.idle, since=1, judged=False),
     Scenario("J", "recorded histories", "P23", deploys.replays, judged=False),
     Scenario("L", "tenants apart", "P31 P33 P35 P37", tenants.apart),
     Scenario("MS", "five minutes of mild trouble", "P34", hurting.short_soak, since=3),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tests.chaos.faults import Fault
 from tests.chaos.load import Trial
+from tests.system import Bus
 
 SIZES = ("smoke", "nightly", "release")
 
@@ -19,7 +20,7 @@ class Run:
     """
 
     size: int
-    bus: str
+    bus: Bus
     schedule: Sequence[Fault] | None = None
 
     def of(self, smoke: int, nightly: int, release: int) -> int:
