@@ -24,6 +24,7 @@ class Endpoint:
     Attributes:
         own: Address or key are the tenant's, so nothing of the installation's account goes there.
         guarded: The address is a tenant's word, so it must not lead into the operator's network.
+        kind: Which API it speaks: ``chat_completions`` or ``responses``.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Endpoint:
     model: str
     own: bool = False
     guarded: bool = False
+    kind: str = "chat_completions"
 
 
 class Endpoints:
@@ -74,6 +76,7 @@ class Endpoints:
             config.model or self._settings.openai_model or DEFAULT_MODEL,
             own=True,
             guarded=bool(config.url),
+            kind=config.kind,
         )
 
     def _of_installation(self, config: ModelConfig) -> Endpoint:
@@ -81,7 +84,9 @@ class Endpoints:
         key = settings.openai_api_key.get_secret_value()
         if key or settings.openai_base_url:
             model = config.model or settings.openai_model or DEFAULT_MODEL
-            return Endpoint(settings.openai_base_url or OPENAI_URL, key or "none", model)
+            return Endpoint(
+                settings.openai_base_url or OPENAI_URL, key or "none", model, kind=config.kind
+            )
         if settings.demo_model_url:
             return Endpoint(settings.demo_model_url, "demo", DEMO_MODEL)
         raise Trouble(

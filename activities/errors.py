@@ -4,14 +4,18 @@ The one place that classifies. Nothing of the provider's text reaches a history;
 told of it is bounded and stripped of anything that looks like a key.
 """
 
+import contextlib
 import math
 import random
 import re
+import socket
+import ssl
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import structlog
 from temporalio.exceptions import ApplicationError
@@ -29,8 +33,12 @@ RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 _KEY_LIKE = re.compile(
     r"(?<![A-Za-z])(sk|pk|key|token|bearer)[-_ :=\"']+[A-Za-z0-9*_\-.]{4,}", re.IGNORECASE
 )
+# How servers say that a conversation no longer fits: OpenAI and its likes, llama.cpp, Anthropic,
+# Google, Groq.
 _CONTEXT_WORDS = re.compile(
-    r"context[_ ]length|maximum context|context window|too many tokens|prompt is too long",
+    r"context[_ ]length|maximum context|context[_ ]window|context[_ ](size|limit)|too many tokens"
+    r"|(prompt|input|request) is too long|reduce the length|maximum number of tokens"
+    r"|max_tokens.{0,40}exceed",
     re.IGNORECASE,
 )
 
@@ -44,12 +52,14 @@ class Trouble(Exception):
         message: For the people in the room; says what to do next where they can do something.
         retry: Whether another attempt may help.
         retry_after: Seconds the provider asked us to wait, if it did.
+        status: HTTP status of the answer that this is about, 0 where it is about none.
     """
 
     code: TurnCode
     message: str
     retry: bool = True
     retry_after: float | None = None
+    status: int = 0
 
     def delay(self, attempt: int) -> timedelta:
         """Time until the next attempt: what we were told, else exponential with ±20 % jitter."""
@@ -94,26 +104,32 @@ def of_status(
         retry_after: Seconds from ``Retry-After``, if it was sent.
         should_retry: The provider's own ``x-should-retry``, which overrides ours.
     """
+    if status not in (401, 403, 429) and (status == 413 or _CONTEXT_WORDS.search(text)):
+        return context_too_long(status)
     retry = status in RETRYABLE_STATUSES or status >= 500
     if should_retry is not None:
         retry = should_retry
     if retry:
         said = "is busy" if status in (409, 425, 429) else f"answered with an error ({status})"
-        return unavailable(f"The model {said}.", bounded_retry_after(retry_after))
-    if status in (401, 403):
         return Trouble(
-            TurnCode.MODEL_REFUSED,
-            f"The model's server refused our key ({status})."
-            " An administrator can set another one in the tenant's model settings.",
-            retry=False,
+            TurnCode.MODEL_UNAVAILABLE,
+            f"The model {said}.",
+            retry_after=bounded_retry_after(retry_after),
+            status=status,
         )
-    if _CONTEXT_WORDS.search(text):
-        return context_too_long()
-    return Trouble(
-        TurnCode.MODEL_REFUSED,
-        f"The model's server refused the request ({status}): {redact(text)}",
-        retry=False,
-    )
+    if status in (401, 403):
+        message = (
+            f"The model's server refused our key ({status})."
+            " An administrator can set another one in the tenant's model settings."
+        )
+    elif 300 <= status < 400:
+        message = (
+            f"The model's server sent us elsewhere ({status}), and a key does not follow."
+            " An administrator can enter the final address in the tenant's model settings."
+        )
+    else:
+        message = f"The model's server refused the request ({status}): {redact(text)}"
+    return Trouble(TurnCode.MODEL_REFUSED, message, retry=False, status=status)
 
 
 def of_stream_error(code: str, text: str) -> Trouble:
@@ -130,13 +146,48 @@ def of_stream_error(code: str, text: str) -> Trouble:
     return unavailable("The model's server broke off with an error.")
 
 
-def context_too_long() -> Trouble:
+def of_connection(exc: BaseException) -> Trouble:
+    """Classify a connection that could not be made; the cause is somewhere below `exc`."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return unavailable("The model's server cannot be trusted: TLS failed.")
+        if isinstance(cause, socket.gaierror):
+            return unavailable("The model's server has no address now.")
+        cause = cause.__cause__ or cause.__context__
+    return unavailable("The model's server cannot be reached.")
+
+
+def context_too_long(status: int = 0) -> Trouble:
     """The conversation no longer fits the model."""
     return Trouble(
         TurnCode.CONTEXT_TOO_LONG,
         "The conversation is too long for this model. Start a new conversation, or ask for less.",
         retry=False,
+        status=status,
     )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds a server asked us to wait, if it did; it may name a time instead."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        with contextlib.suppress(ValueError):
+            return float(value) * unit
+    until = _date(headers.get("retry-after", ""))
+    if until is None:
+        return None
+    # Its own clock, where it tells: ours may be another.
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def bounded_retry_after(seconds: float | None) -> float | None:

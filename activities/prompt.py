@@ -31,20 +31,74 @@ def build(instructions: str, history: Sequence[HistoryMessage]) -> list[dict[str
         instructions: The project's own, after ours.
         history: Oldest first; the last one is what the model answers.
     """
-    system = BASE_INSTRUCTIONS + (f"\n\n{instructions}" if instructions else "")
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}]
+    messages = [_system(instructions)]
     several = len({item.message.user_id for item in history if item.message.user_id}) > 1
     for item in history:
-        message = item.message
-        if message.role == "assistant":
-            messages += _assistant(item)
-        else:
-            entry: dict[str, Any] = {"role": message.role, "content": message.content}
-            if several and item.author:
-                # Who speaks, where several do; the field's alphabet is the API's.
-                entry["name"] = _NAME.sub("_", item.author)[:64]
-            messages.append(entry)
+        messages += _said(item, several=several)
     return messages
+
+
+def shortened(
+    instructions: str, history: Sequence[HistoryMessage]
+) -> Sequence[HistoryMessage] | None:
+    """What remains of a history that did not fit the model.
+
+    The rule: the instructions, what people asked in this turn and its newest step stay; beside
+    them the newest of the rest, as much as makes half of what was sent. Earlier turns are kept
+    whole or not at all, and so are steps, so that no call stands without its result.
+
+    Returns:
+        None when nothing can be left out.
+    """
+    if not history:
+        return None
+    sizes = [len(orjson.dumps(_said(item, several=True))) for item in history]
+    overhead = len(orjson.dumps(_system(instructions)))
+    room = (overhead + sum(sizes)) // 2 - overhead
+    now = history[-1].message.turn_number
+    kept = {
+        place
+        for place, item in enumerate(history)
+        if item.message.turn_number == now and item.message.role != "assistant"
+    } | {len(history) - 1}
+    room -= sum(sizes[place] for place in kept)
+    for group in _newest_first(history, now):
+        missing = [place for place in group if place not in kept]
+        room -= sum(sizes[place] for place in missing)
+        if room < 0:
+            break
+        kept.update(missing)
+    if len(kept) == len(history):
+        return None
+    return [item for place, item in enumerate(history) if place in kept]
+
+
+def _newest_first(history: Sequence[HistoryMessage], now: int) -> list[list[int]]:
+    """Places of what is kept or left out together: steps of the present turn, earlier turns."""
+    groups: list[list[int]] = []
+    for place in reversed(range(len(history))):
+        number = history[place].message.turn_number
+        if groups and number != now and history[groups[-1][0]].message.turn_number == number:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def _system(instructions: str) -> dict[str, Any]:
+    system = BASE_INSTRUCTIONS + (f"\n\n{instructions}" if instructions else "")
+    return {"role": "system", "content": system}
+
+
+def _said(item: HistoryMessage, *, several: bool) -> list[dict[str, Any]]:
+    message = item.message
+    if message.role == "assistant":
+        return _assistant(item)
+    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if several and item.author:
+        # Who speaks, where several do; the field's alphabet is the API's.
+        entry["name"] = _NAME.sub("_", item.author)[:64]
+    return [entry]
 
 
 def _assistant(item: HistoryMessage) -> list[dict[str, Any]]:

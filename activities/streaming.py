@@ -26,6 +26,7 @@ CHECKPOINT_SECONDS = 0.25
 DRAIN_SECONDS = 5.0
 
 Publish = Callable[[bytes], Awaitable[None]]
+Mark = Callable[[], tuple[str, int | None]]
 
 
 class StreamingText:
@@ -34,6 +35,10 @@ class StreamingText:
     Args:
         message: The row that will hold the text; its `epoch` is this attempt's.
         publish: Sends one frame to the project's room.
+
+    Attributes:
+        mark: Tells, for a checkpoint, which generation the text is of and the last of its events
+            that is in the text, where the model's server can go on from there.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class StreamingText:
         self._project_id = project_id
         self._publish = publish
         self._database = database
+        self.mark: Mark = _unmarked
         self._parts: list[str] = []
         self._sent_parts = 0
         self._sent_chars = 0
@@ -128,13 +134,14 @@ class StreamingText:
                 log.warning("checkpoint_failed", error=type(exc).__name__)
 
     async def _checkpoint(self) -> None:
-        parts = len(self._parts)
+        parts, content = len(self._parts), self.text
+        generation, cursor = self.mark()
         async with self._database.tenant_session(self._message.tenant_id) as session:
             await save_draft(
-                session,
-                self._message.tenant_id,
-                self._message.id,
-                self._message.epoch,
-                self.text,
+                session, self._message, content, generation=generation or None, cursor=cursor
             )
         self._saved_parts = parts
+
+
+def _unmarked() -> tuple[str, int | None]:
+    return "", None

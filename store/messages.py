@@ -43,16 +43,30 @@ def done_event(message: Message, usage: dict[str, object] | None = None) -> Assi
 
 
 async def save_draft(
-    session: AsyncSession, tenant_id: UUID, message_id: UUID, epoch: int, content: str
+    session: AsyncSession,
+    message: Message,
+    content: str,
+    *,
+    generation: str | None = None,
+    cursor: int | None = None,
 ) -> None:
-    """Checkpoint a streaming text; an older attempt never overwrites a newer one."""
-    statement = insert(Draft).values(
-        message_id=message_id, tenant_id=tenant_id, epoch=epoch, content=content
-    )
+    """Checkpoint a streaming text; an older attempt never overwrites a newer one.
+
+    Args:
+        generation: Under which name the model's server can go on with it.
+        cursor: The last event of that generation which `content` covers.
+    """
+    kept = {
+        "epoch": message.epoch,
+        "content": content,
+        "generation": generation,
+        "cursor": cursor,
+    }
+    statement = insert(Draft).values(message_id=message.id, tenant_id=message.tenant_id, **kept)
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=[Draft.message_id],
-            set_={"epoch": statement.excluded.epoch, "content": statement.excluded.content},
+            set_={name: statement.excluded[name] for name in kept},
             where=Draft.epoch <= statement.excluded.epoch,
         )
     )

@@ -91,6 +91,13 @@ class Settings(BaseSettings):
     openai_base_url: str = Field(default="", validation_alias=AliasChoices("OPENAI_BASE_URL"))
     openai_model: str = Field(default="", validation_alias=AliasChoices("OPENAI_MODEL"))
 
+    # How long a model may keep us waiting: for its first word, for the next one, for an answer as
+    # a whole, and for any word at all over all attempts (waits it asked for not counted)
+    model_first_byte_seconds: float = Field(default=60, gt=0, le=600)
+    model_idle_seconds: float = Field(default=30, gt=0, le=600)
+    model_total_seconds: float = Field(default=600, gt=0, le=600)
+    model_away_seconds: float = Field(default=115, gt=0, le=3600)
+
     private_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     log_level: str = "INFO"
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import rooms
 from store.database import clock
+from store.generations import Generation, cut_off, remember
 from store.limits import TenantLimits
 from store.messages import done_event, drop_draft, next_position
 from store.shapes import TemporalLinks
@@ -21,6 +22,12 @@ from workflows.types import OPEN_TURN_STATUSES, StepInput, ToolStatus, TurnStatu
 # A prompt is built from at most this much of the conversation's end, cut between turns.
 MAX_HISTORY_MESSAGES = 400
 MAX_HISTORY_CHARS = 400_000
+
+# In a message's metadata: messages that were left out of its prompt, and which of the turn's
+# steps with unreadable tool calls it is.
+OMITTED = "omitted_messages"
+BROKEN_CALLS = "broken_calls"
+OMITTED_TEXT = "The conversation is too long for this model: older messages were left out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class ModelConfig:
     url: str | None
     key: bytes | None
     model: str | None
+    kind: str = "chat_completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class BegunStep:
         message: The row this attempt writes, with its new epoch.
         settled: Whether the step had been completed by an earlier attempt.
         stop: Whether the turn must not go on: stopped, or already terminal.
+        generation: What an earlier attempt has left, where the model's server can go on with it.
     """
 
     turn: Turn
@@ -59,6 +68,21 @@ class BegunStep:
     limits: TenantLimits
     settled: bool = False
     stop: bool = False
+    generation: Generation | None = None
+
+    @property
+    def omits(self) -> bool:
+        """Whether the model has refused this turn's whole history as too long."""
+        return any(OMITTED in message.extra for message in self._of_turn())
+
+    @property
+    def broken_steps(self) -> int:
+        """How many earlier steps of the turn had tool calls that could not be read."""
+        return sum(BROKEN_CALLS in message.extra for message in self._of_turn()[1:])
+
+    def _of_turn(self) -> list[Message]:
+        earlier = [item.message for item in self.history]
+        return [self.message, *(row for row in earlier if row.turn_id == self.turn.id)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +162,13 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
         message=message,
         history=[] if settled or stop else await _history(session, turn, message),
         instructions=project.instructions,
-        config=ModelConfig(tenant.ai_api_url, tenant.ai_api_key, tenant.ai_api_model),
+        config=ModelConfig(
+            tenant.ai_api_url, tenant.ai_api_key, tenant.ai_api_model, tenant.ai_api_kind
+        ),
         limits=TenantLimits.of(tenant.limits),
         settled=settled,
         stop=stop and not settled,
+        generation=None if settled or stop else await cut_off(session, message),
     )
 
 
@@ -204,8 +231,14 @@ async def complete(
     model: str,
     usage: dict[str, int],
     links: TemporalLinks,
+    broken_steps: int = 0,
+    failure: tuple[str, str] | None = None,
 ) -> Sequence[ToolExecution] | None:
     """Store a step's final text and its tool calls with the events that announce them.
+
+    Args:
+        broken_steps: Steps of the turn with tool calls that could not be read, if this is one.
+        failure: Code and text where the turn cannot go on after it.
 
     Returns:
         The created executions; None when this attempt no longer owns the message.
@@ -218,9 +251,14 @@ async def complete(
         return None
     message.content = content
     message.status = status
-    message.extra = {"finish_reason": finish_reason, "model": model} | (
-        {"truncated": True} if truncated else {}
-    )
+    message.extra = {
+        **message.extra,
+        "finish_reason": finish_reason,
+        "model": model,
+        **({"truncated": True} if truncated else {}),
+        **({BROKEN_CALLS: broken_steps} if broken_steps else {}),
+    }
+    message.generation = None
     now = await clock(session)
     executions = [_execution(message, position, call, now) for position, call in enumerate(calls)]
     message.tool_calls = [
@@ -232,7 +270,7 @@ async def complete(
         for row in executions
     ]
     turn.usage = _added(turn.usage, usage)
-    turn.last_error = None
+    turn.last_error = {"code": failure[0], "message": failure[1]} if failure else None
     session.add_all(executions)
     session.add(
         Usage(
@@ -311,13 +349,58 @@ def _added(total: dict[str, Any], usage: dict[str, int]) -> dict[str, Any]:
 
 
 async def report_trouble(
-    session: AsyncSession, turn_id: UUID, code: str, message: str, notice: str | None
+    session: AsyncSession,
+    begun: BegunStep,
+    code: str,
+    message: str,
+    *,
+    away_seconds: float,
+    notice: str | None,
+    lost: bool,
 ) -> None:
-    """Remember why an attempt failed; `notice` tells the room what happens next."""
-    turn = await session.get(Turn, turn_id, with_for_update=True)
+    """Remember why an attempt failed; `notice` tells the room what happens next.
+
+    Args:
+        away_seconds: For how long the model has been silent, over all attempts since it last spoke.
+        lost: Whether the server cannot go on with what it had begun.
+    """
+    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
     if turn is None or turn.status not in OPEN_TURN_STATUSES:
         return
-    turn.last_error = {"code": code, "message": message}
+    turn.last_error = {"code": code, "message": message, "away_seconds": round(away_seconds, 3)}
+    if lost:
+        await remember(session, begun.message, "")
     await session.flush()
     if notice is not None:
-        await rooms.append(session, turn.project_id, [_running(turn, notice)])
+        await _tell(session, turn, notice)
+
+
+async def clear_trouble(session: AsyncSession, begun: BegunStep) -> None:
+    """Take back what the room was told of a trouble: the model answers."""
+    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
+    if turn is None or turn.status not in OPEN_TURN_STATUSES:
+        return
+    turn.last_error = None
+    await _tell(session, turn, OMITTED_TEXT if begun.omits else None)
+
+
+async def leave_out(session: AsyncSession, begun: BegunStep, messages: int) -> bool:
+    """Put on record, and tell the room, that the model is asked without so many older messages.
+
+    Returns:
+        Whether the attempt still owns the message.
+    """
+    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
+    message = await session.get(Message, begun.message.id, with_for_update=True)
+    if turn is None or message is None or message.epoch != begun.message.epoch:
+        return False
+    message.extra = {**message.extra, OMITTED: messages}
+    begun.message.extra = message.extra
+    await _tell(session, turn, OMITTED_TEXT)
+    return True
+
+
+async def _tell(session: AsyncSession, turn: Turn, detail: str | None) -> None:
+    turn.detail = detail
+    await session.flush()
+    await rooms.append(session, turn.project_id, [_running(turn, detail)])

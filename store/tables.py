@@ -277,6 +277,7 @@ class Message(Base):
     Attributes:
         step: Which model call of the turn wrote it; null for people's messages.
         epoch: Generation attempt, from 1 for assistant messages.
+        generation: Under which name the model's server keeps the answer that streams, if it does.
     """
 
     __tablename__ = "messages"
@@ -308,11 +309,17 @@ class Message(Base):
     extra: Mapped[dict[str, Any]] = mapped_column(
         "metadata", JSONB, server_default=text("'{}'::jsonb")
     )
+    generation: Mapped[str | None]
     created_at: Mapped[datetime] = _now()
 
 
 class Draft(Base):
-    """Checkpoint of a text that streams. Unlogged: a lost draft is only a retry."""
+    """Checkpoint of a text that streams. Unlogged: a lost draft is only a retry.
+
+    Attributes:
+        generation: Whose text it is, where the model's server can go on with it.
+        cursor: The last event of that generation which `content` covers; null: none is safe.
+    """
 
     __tablename__ = "drafts"
     __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 -- SQLAlchemy's own convention
@@ -321,6 +328,8 @@ class Draft(Base):
     tenant_id: Mapped[UUID]
     epoch: Mapped[int]
     content: Mapped[str]
+    generation: Mapped[str | None]
+    cursor: Mapped[int | None]
 
 
 class ToolExecution(Base):

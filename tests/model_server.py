@@ -7,9 +7,17 @@ missing, doubled or mixed character shows in a scan. Markers (``#name:arg:arg``)
 ``#say:words_with_underscores`` · ``#cut:K`` break the connection after K tokens, once ·
 ``#429:N[:retry_after]`` · ``#500:N`` · ``#status:CODE`` always · ``#hang`` accept and say nothing,
 once · ``#nodone`` · ``#error200`` once · ``#emoji[:per_second]`` ·
-``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once ·
-``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
-``#loop:NAME:JSON`` for ever.
+``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once · ``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
+``#loop:NAME:JSON`` for ever · ``#429:N:date+S`` names the time S seconds from now ·
+``#ctx:N`` refuses, with ``context_length_exceeded``, whatever has more than N messages ·
+``#badjson[:N[:NAME]]`` a tool call whose arguments are no JSON, in the first N steps (always) ·
+``#lengthcall[:N[:NAME]]`` the same, cut by ``finish_reason: length`` ·
+``#drip[:SECONDS]`` the answer byte by byte, one in so many seconds (60), once ·
+``#keepalive[:SECONDS]`` comments and empty chunks alone (1), once ·
+``#cutbytes:K`` break the connection after K bytes of the body, once.
+
+More shapes that are no answer, each once: ``#emptychoices #noreason #nocalls #junk #badutf8
+#nullchunk #gzipjunk #redirect #wrongtype #emptybody #halfobject #errorobject``.
 """
 
 import asyncio
@@ -20,6 +28,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import uvicorn
@@ -89,40 +99,51 @@ class ModelServer:
         generation = self._seen[(text, step)]
         call = Call(body, dict(request.headers), time.monotonic(), generation)
         self.calls.append(call)
-        marks = [(m.group(1), _args(m.group(2))) for m in MARKER.finditer(text)]
+        marks = markers(text)
         names = dict(marks)
-        if (refusal := self._refusal(names, generation)) is not None:
+        if "ctx" in names and len(body["messages"]) > int(names["ctx"][0]):
+            message = "This model's maximum context length is 10 tokens."
+            return _error(400, message, code="context_length_exceeded")
+        if (refusal := refusal_of(names, generation)) is not None:
             return refusal
-        tools = [args for name, args in marks if name == "loop" or (name == "tool" and step == 0)]
-        return StreamingResponse(self._stream(call, names, tools), media_type="text/event-stream")
-
-    def _refusal(self, names: dict[str, list[str]], generation: int) -> Response | None:
-        if "429" in names and generation <= int(names["429"][0]):
-            after = names["429"][1:2]
-            return _error(429, "slow down", {"Retry-After": after[0]} if after else {})
-        if "500" in names and generation <= int(names["500"][0]):
-            return _error(500, "internal")
-        if "status" in names:
-            return _error(
-                int(names["status"][0]), "Incorrect API key provided: sk-CANARY0123456789"
-            )
-        if "html" in names and generation == 1:
-            return Response("<html>bad gateway</html>", media_type="text/html")
-        return None
+        tools = tools_of(marks, step)
+        stream = self._stream(call, names, tools, step)
+        if generation == 1:
+            if "cutbytes" in names:
+                stream = _cut_after(stream, int(names["cutbytes"][0]))
+            for name, parts in ODDITIES.items():
+                if name in names:
+                    stream = _odd(parts)
+        headers = {"content-encoding": "gzip"} if "gzipjunk" in names and generation == 1 else {}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def _stream(
-        self, call: Call, names: dict[str, list[str]], tools: list[list[str]]
+        self, call: Call, names: dict[str, list[str]], tools: list[list[str]], step: int
     ) -> AsyncIterator[bytes]:
         try:
             if "hang" in names and call.generation == 1:
                 await asyncio.sleep(3600)
+            if "keepalive" in names and call.generation == 1:
+                while True:
+                    yield b": still here\n\n" + _chunk({"content": ""}) + _data({"choices": []})
+                    await asyncio.sleep(float((names["keepalive"] or ["1"])[0]))
+            if "drip" in names and call.generation == 1:
+                for byte in _chunk({"content": token(1, 1)}) * 100:
+                    yield bytes([byte])
+                    await asyncio.sleep(float((names["drip"] or ["60"])[0]))
             if "error200" in names and call.generation == 1:
                 yield _data({"error": {"message": "overloaded", "type": "server_error"}})
                 return
             yield _chunk({"role": "assistant", "content": ""})
-            async for part in self._parts(call, names, tools):
-                yield part
-            reason = "tool_calls" if tools else "length" if "length" in names else "stop"
+            broken = broken_call(names, step)
+            if broken is not None:
+                name, reason = broken
+                yield _chunk({"tool_calls": [_tool_parts(0, name, BROKEN, call.generation)[0]]})
+                yield _chunk({"tool_calls": [{"index": 0, "function": {"arguments": BROKEN}}]})
+            else:
+                async for part in self._parts(call, names, tools):
+                    yield part
+                reason = "tool_calls" if tools else "length" if "length" in names else "stop"
             yield _chunk({}, reason)
             usage = {"prompt_tokens": 7, "completion_tokens": call.sent,
                      "total_tokens": 7 + call.sent}  # fmt: skip
@@ -194,6 +215,60 @@ def _no_signals() -> Any:
     return nullcontext()
 
 
+# Arguments that end in the middle.
+BROKEN = '{"query": "SELECT 1'
+
+
+def markers(text: str) -> list[tuple[str, list[str]]]:
+    """What a message asks a server to do, in its order."""
+    return [(m.group(1), _args(m.group(2))) for m in MARKER.finditer(text)]
+
+
+def tools_of(marks: list[tuple[str, list[str]]], step: int) -> list[list[str]]:
+    """Names and arguments of the tools to call in a step."""
+    return [args for name, args in marks if name == "loop" or (name == "tool" and step == 0)]
+
+
+def broken_call(names: dict[str, list[str]], step: int) -> tuple[str, str] | None:
+    """Tool and finish reason of the unreadable call of a step, if it has one."""
+    for marker, reason in (("badjson", "tool_calls"), ("lengthcall", "length")):
+        if marker in names:
+            given = names[marker]
+            steps = int(given[0]) if given else 1000
+            name = given[1] if len(given) > 1 else "database_query"
+            return (name, reason) if step < steps else None
+    return None
+
+
+def refusal_of(names: dict[str, list[str]], generation: int) -> Response | None:
+    """The answer that is no stream, if the markers want one."""
+    if "429" in names and generation <= int(names["429"][0]):
+        after = "".join(names["429"][1:2])
+        if after.startswith("date+"):
+            at = datetime.now(UTC) + timedelta(seconds=float(after.removeprefix("date+")))
+            after = format_datetime(at, usegmt=True)
+        return _error(429, "slow down", {"Retry-After": after} if after else {})
+    if "500" in names and generation <= int(names["500"][0]):
+        return _error(500, "internal")
+    if "status" in names:
+        return _error(int(names["status"][0]), "Incorrect API key provided: sk-CANARY0123456789")
+    if generation > 1:
+        return None
+    if "html" in names:
+        return Response("<html>bad gateway</html>", media_type="text/html")
+    if "redirect" in names:
+        return Response(status_code=307, headers={"Location": "http://127.0.0.1:1/v1"})
+    if "wrongtype" in names:
+        return Response(b"\x89PNG", media_type="image/png")
+    if "emptybody" in names:
+        return Response(b"", media_type="text/event-stream")
+    if "halfobject" in names:
+        return Response(b'{"choices": [{"message"', media_type="application/json")
+    if "errorobject" in names:
+        return Response(b'{"error": {"message": "overloaded"}}', media_type="application/json")
+    return None
+
+
 def _args(text: str) -> list[str]:
     """Arguments of a marker; the one that begins with a bracket is JSON and holds colons."""
     found: list[str] = []
@@ -228,6 +303,34 @@ def _data(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    body = {"error": {"message": message, "type": "error", "code": None}}
+def _error(
+    status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None
+) -> Response:
+    body = {"error": {"message": message, "type": "error", "code": code}}
     return JSONResponse(body, status_code=status, headers=headers or {})
+
+
+# A part of an answer, and then something that is none.
+_PART = _chunk({"content": token(1, 1)})
+ODDITIES: dict[str, list[bytes]] = {
+    "emptychoices": [_data({"choices": []})] * 3 + [b"data: [DONE]\n\n"],
+    "noreason": [_PART, b"data: [DONE]\n\n"],
+    "nocalls": [_PART, _chunk({}, "tool_calls"), b"data: [DONE]\n\n"],
+    "junk": [_PART, b'data: {"choices": [{"del\n\n'],
+    "badutf8": [_PART, b'data: {"choices": "\xff\xfe"}\n\n'],
+    "nullchunk": [_PART, b"data: null\n\n"],
+    "gzipjunk": [b"this was never compressed"],
+}
+
+
+async def _odd(parts: list[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def _cut_after(stream: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    async for part in stream:
+        yield part[:most]
+        most -= len(part)
+        if most <= 0:
+            raise ConnectionError("cut")

@@ -24,7 +24,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
-from activities.model import OpenAIModel, new_client
+from activities.model import OpenAIModel
+from activities.providers.client import new_client
 from activities.tools.executor import ToolExecutor
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool

@@ -25,7 +25,7 @@ def parse_arguments(tool: Tool[Any], raw_json_text: str) -> Arguments:
     Raises:
         InvalidArguments: Not a JSON object, or not one that fits.
     """
-    value = _object(tool, raw_json_text)
+    value = parse_object(tool.name, raw_json_text)
     try:
         arguments: Arguments = tool.arguments.model_validate(value)
     except ValidationError as error:
@@ -33,11 +33,16 @@ def parse_arguments(tool: Tool[Any], raw_json_text: str) -> Arguments:
     return arguments
 
 
-def _object(tool: Tool[Any], text: str) -> dict[str, Any]:
+def parse_object(tool_name: str, text: str) -> dict[str, Any]:
+    """The JSON object in a call's arguments, whatever tool it is for.
+
+    Raises:
+        InvalidArguments: There is none.
+    """
     if len(text) > MAX_ARGUMENT_BYTES or len(text.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
         raise InvalidArguments(f"Arguments have at most {MAX_ARGUMENT_BYTES // 1024} KiB.")
     if not text.strip():
-        raise InvalidArguments(f"{tool.name} was called without arguments: send a JSON object.")
+        raise InvalidArguments(f"{tool_name} was called without arguments: send a JSON object.")
     try:
         value = json.loads(text, parse_constant=_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:

@@ -94,7 +94,7 @@ class TenantChange(Body):
     ai_api_url: Annotated[str, Field(max_length=2048), AfterValidator(_url)] | None = None
     ai_api_key: Annotated[str, Field(max_length=1024), AfterValidator(_key)] | None = None
     ai_api_model: Name | None = None
-    ai_api_kind: Literal["chat_completions"] | None = None
+    ai_api_kind: Literal["chat_completions", "responses"] | None = None
     limits: TenantLimits | None = None
 
 

@@ -15,7 +15,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from typing_extensions import override
 
-from activities.model import OpenAIModel, new_client
+from activities.model import OpenAIModel
+from activities.providers.client import new_client
 from activities.tools.registry import Registry
 from activities.tools.tool import Arguments, Tool, ToolContext
 from store import conversations, people, projects, rooms, tenants, turns

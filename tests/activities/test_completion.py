@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities import completion
+from activities import answer
 from activities.completion import Completion
 from activities.errors import Trouble
 from activities.sse import EventDecoder
@@ -236,11 +236,11 @@ def test_an_answer_of_ten_megabytes_is_cut_and_says_so() -> None:
             break
     result.end()
     assert result.truncated
-    assert len(said) == completion.MAX_ANSWER_CHARS
+    assert len(said) == answer.MAX_ANSWER_CHARS
 
 
 def test_an_answer_of_exactly_the_limit_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "MAX_ANSWER_CHARS", 10)
+    monkeypatch.setattr(answer, "MAX_ANSWER_CHARS", 10)
     assert not received(text("x" * 10), STOP)[1].truncated
     said, result = received(text("x" * 9), text("yz"), STOP)
     assert (said, result.truncated) == ("x" * 9 + "y", True)
@@ -316,15 +316,15 @@ def test_null_fields_are_a_call_without_a_name(fragment: dict[str, Any]) -> None
 
 
 def test_calls_and_arguments_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "MAX_CALLS", 3)
-    monkeypatch.setattr(completion, "MAX_ARGUMENTS_CHARS", 10)
+    monkeypatch.setattr(answer, "MAX_CALLS", 3)
+    monkeypatch.setattr(answer, "MAX_ARGUMENTS_CHARS", 10)
     fragments = [
         {"index": index, "id": str(index), "function": {"name": "f" * 999, "arguments": "x" * 7}}
         for index in (0, 1, 2, 3, 0, 1)
     ]
     _, result = received(*call(*fragments))
     assert [len(arguments) for _, _, arguments in calls_of(result)] == [10, 10, 7]
-    assert {len(name) for _, name, _ in calls_of(result)} == {completion.MAX_NAME_CHARS}
+    assert {len(name) for _, name, _ in calls_of(result)} == {answer.MAX_NAME_CHARS}
 
 
 def test_an_endless_stream_of_arguments_costs_no_memory() -> None:
@@ -332,4 +332,4 @@ def test_an_endless_stream_of_arguments_costs_no_memory() -> None:
     piece = chunk({"tool_calls": [{"index": 0, "function": {"arguments": "x" * 65_536}}]})
     for _ in range(100):
         result.take(piece)
-    assert sum(map(len, result.calls[0].arguments)) == completion.MAX_ARGUMENTS_CHARS
+    assert sum(map(len, result.calls[0].arguments)) == answer.MAX_ARGUMENTS_CHARS

@@ -1,6 +1,9 @@
 """What a failed model call means."""
 
-from datetime import timedelta
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -20,7 +23,7 @@ def test_what_passes_by_itself_is_tried_again(status: int) -> None:
     assert KEY not in trouble.message
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 415, 422, 451])
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 415, 422, 451])
 def test_what_does_not_is_not(status: int) -> None:
     trouble = errors.of_status(status, f"Incorrect API key provided: {KEY}")
     assert not trouble.retry
@@ -47,9 +50,13 @@ def test_the_providers_own_word_overrides_ours() -> None:
         "context_length_exceeded This model's maximum context length is 8192 tokens",
         "prompt is too long: 210000 tokens > 200000 maximum",
         "the request exceeds the available context window",
+        "exceed_context_size_error the request exceeds the available context size",
+        "The input token count (1234567) exceeds the maximum number of tokens allowed (1048575).",
+        "input length and `max_tokens` exceed context limit: 199999 + 4096 > 200000",
+        "Please reduce the length of the messages or completion.",
     ],
 )
-@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_a_conversation_that_no_longer_fits_is_said_to_be_too_long(text: str, status: int) -> None:
     trouble = errors.of_status(status, text)
     assert (trouble.code, trouble.retry) == ("context_too_long", False)
@@ -98,6 +105,58 @@ def test_delays_grow_with_some_jitter_up_to_a_minute(attempt: int) -> None:
     delay = errors.unavailable("").delay(attempt).total_seconds()
     expected = min(60.0, 2.0 ** (attempt - 1))
     assert 0.8 * expected <= delay <= 1.2 * expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "7"}, 7),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        # The server's own clock counts, where it tells: ours may be another.
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT",
+          "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT",
+          "date": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 -0000",
+          "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0),
+    ],
+)  # fmt: skip
+def test_what_a_server_says_about_waiting(headers: dict[str, str], seconds: float | None) -> None:
+    assert errors.retry_after(headers) == seconds
+
+
+def test_a_time_to_come_back_is_never_earlier_than_told() -> None:
+    at = datetime.now(UTC) + timedelta(seconds=20)
+    said = errors.retry_after({"retry-after": format_datetime(at, usegmt=True)})
+    assert said is not None
+    assert 18.5 < said <= 20
+
+
+def test_a_connection_that_fails_is_said_by_its_cause() -> None:
+    for cause, words in (
+        (ssl.SSLCertVerificationError("bad"), "TLS"),
+        (socket.gaierror(-2, "name"), "no address"),
+        (ConnectionRefusedError(), "cannot be reached"),
+    ):
+        outer = RuntimeError("Connection error.")
+        outer.__cause__ = RuntimeError()
+        outer.__cause__.__context__ = cause
+        trouble = errors.of_connection(outer)
+        assert words in trouble.message
+        assert (trouble.code, trouble.retry) == ("model_unavailable", True)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_said_to_be_one(status: int) -> None:
+    trouble = errors.of_status(status, "")
+    assert (trouble.code, trouble.retry) == ("model_refused", False)
+    assert "address" in trouble.message
 
 
 def test_a_delay_we_were_told_has_no_jitter() -> None:

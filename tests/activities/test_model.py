@@ -16,7 +16,8 @@ from sqlalchemy import update
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
-from activities import completion, model
+from activities import answer, attempt
+from activities.providers.client import new_client
 from store import steps
 from store.tables import Tenant
 from store.tables import Turn as TurnRow
@@ -107,7 +108,7 @@ async def test_an_answer_of_ten_megabytes_is_cut_and_the_server_hung_up_on(offic
         turn = await office.ask("?")
         await office.reply(turn)
     message = await office.message(turn)
-    assert len(message.content) == completion.MAX_ANSWER_CHARS
+    assert len(message.content) == answer.MAX_ANSWER_CHARS
     assert message.extra["truncated"] is True
     assert message.extra["finish_reason"] == "length"
     assert message.status == "complete"
@@ -116,7 +117,7 @@ async def test_an_answer_of_ten_megabytes_is_cut_and_the_server_hung_up_on(offic
 async def test_a_server_that_keeps_the_line_open_does_not_hold_up_the_answer(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "AFTERMATH_SECONDS", 0.2)
+    monkeypatch.setattr(attempt, "AFTERMATH_SECONDS", 0.2)
     async with wire(sse(said("all"), STOP), 30.0) as server:
         await office.set_model(url=server.url)
         turn = await office.ask("?")
@@ -248,7 +249,7 @@ async def test_a_turn_that_was_deleted_ends(office: Office) -> None:
 async def test_a_server_that_accepts_and_says_nothing(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "FIRST_BYTE_SECONDS", 0.3)
+    office.settings.model_first_byte_seconds = 0.3
     turn = await office.ask("#hang")
     started = time.monotonic()
     error = await office.fails(turn)
@@ -260,7 +261,7 @@ async def test_a_server_that_accepts_and_says_nothing(
 async def test_a_server_that_does_not_even_answer_the_request(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "FIRST_BYTE_SECONDS", 0.3)
+    office.settings.model_first_byte_seconds = 0.3
     with socket.create_server(("127.0.0.1", 0)) as mute:
         await office.set_model(url=f"http://127.0.0.1:{mute.getsockname()[1]}/v1")
         started = time.monotonic()
@@ -272,7 +273,7 @@ async def test_a_server_that_does_not_even_answer_the_request(
 async def test_a_server_that_falls_silent_in_the_middle(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "IDLE_SECONDS", 0.3)
+    office.settings.model_idle_seconds = 0.3
     async with wire(sse(said("part")), 30.0) as server:
         await office.set_model(url=server.url)
         turn = await office.ask("?")
@@ -282,16 +283,74 @@ async def test_a_server_that_falls_silent_in_the_middle(
     assert (await office.message(turn)).status == "streaming"
 
 
-async def test_a_server_that_drips_for_ever(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model, "TOTAL_SECONDS", 0.6)
+@pytest.mark.parametrize("marker", ["drip:0.1", "keepalive:0.1"])
+async def test_what_is_no_word_does_not_count_as_one(office: Office, marker: str) -> None:
+    """P15: a byte now and then, comments and empty chunks do not defeat the limits."""
+    office.settings.model_first_byte_seconds = 0.5
+    office.settings.model_idle_seconds = 0.5
+    turn = await office.ask(f"#{marker} #text:3")
+    started = time.monotonic()
+    assert (await office.fails(turn)).type == "model_unavailable"
+    assert 0.5 <= time.monotonic() - started < 2.5
+    await office.reply(turn, attempt=2)
+    assert (await office.message(turn)).content == expected(2, 3)
+
+
+async def test_comments_in_the_middle_of_an_answer_are_no_words_either(office: Office) -> None:
+    office.settings.model_idle_seconds = 0.5
     drip: list[bytes | float] = [b": still here\n\n", 0.1] * 300
-    async with wire(*drip) as server:
+    async with wire(sse(said("part")), *drip) as server:
         await office.set_model(url=server.url)
         started = time.monotonic()
         assert (await office.fails(await office.ask("?"))).type == "model_unavailable"
+        assert time.monotonic() - started < 2.5
+
+
+async def test_thinking_aloud_is_no_silence(office: Office) -> None:
+    office.settings.model_first_byte_seconds = office.settings.model_idle_seconds = 0.5
+    thought = {"choices": [{"delta": {"reasoning_content": "hm"}, "finish_reason": None}]}
+    parts: list[bytes | float] = [sse(thought), 0.2] * 5
+    async with wire(*parts, sse(said("so"), STOP)) as server:
+        await office.set_model(url=server.url)
+        turn = await office.ask("?")
+        await office.reply(turn)
+    assert (await office.message(turn)).content == "so"
+
+
+async def test_an_answer_that_takes_too_long_as_a_whole_is_not_begun_again(office: Office) -> None:
+    office.settings.model_total_seconds = 0.6
+    words: list[bytes | float] = [sse(said("word ")), 0.1] * 300
+    async with wire(*words) as server:
+        await office.set_model(url=server.url)
+        turn = await office.ask("?")
+        started = time.monotonic()
+        error = await office.fails(turn)
         assert 0.5 <= time.monotonic() - started < 2.6
+    assert (error.type, error.non_retryable) == ("model_unavailable", True)
+    assert "longer than" in ((await office.turn(turn)).last_error or {})["message"]
+
+
+async def test_a_model_that_stays_away_is_given_up_in_bounded_time(office: Office) -> None:
+    """Silence adds up over attempts, and the last one waits no longer than what is left."""
+    office.settings.model_first_byte_seconds = 0.4
+    office.settings.model_away_seconds = 3.0
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        await office.set_model(url=f"http://127.0.0.1:{mute.getsockname()[1]}/v1")
+        turn = await office.ask("?")
+        first = await office.fails(turn)
+        assert not first.non_retryable
+        second = await office.fails(turn, attempt=2)
+        assert second.non_retryable, "0.4 + 1 + 0.4 + 2 s"
+    assert "It was asked 2 times" in ((await office.turn(turn)).last_error or {})["message"]
+
+
+async def test_waits_a_server_asked_for_do_not_count_as_being_away(office: Office) -> None:
+    office.settings.model_away_seconds = 3.0
+    turn = await office.ask("#429:5:9")
+    for attempt_number in range(1, 6):
+        error = await office.fails(turn, attempt=attempt_number)
+        assert error.next_retry_delay == timedelta(seconds=9)
+    await office.reply(turn, attempt=6)
 
 
 # --- what is no answer ---------------------------------------------------------------------------
@@ -352,6 +411,11 @@ async def test_a_server_that_is_not_there(office: Office) -> None:
         ("Retry-After: 3600", 60.0),
         ("Retry-After-Ms: 1500", 1.5),
         ("Retry-After: -5", 0.0),
+        ("Retry-After: Fri, 31 Dec 2049 23:59:59 GMT", 60.0),
+        (
+            "Date: Fri, 31 Dec 2049 23:59:50 GMT\r\nRetry-After: Fri, 31 Dec 2049 23:59:59 GMT",
+            9.0,
+        ),
     ],
 )
 async def test_a_wait_is_as_long_as_we_were_told_but_a_minute_at_most(
@@ -365,8 +429,7 @@ async def test_a_wait_is_as_long_as_we_were_told_but_a_minute_at_most(
     assert error.next_retry_delay == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("header", ["", "Retry-After: Fri, 31 Dec 2027 23:59:59 GMT\r\n",
-                                    "Retry-After: soon\r\n", "Retry-After: nan\r\n"])  # fmt: skip
+@pytest.mark.parametrize("header", ["", "Retry-After: soon\r\n", "Retry-After: nan\r\n"])
 async def test_without_being_told_waits_grow(office: Office, header: str) -> None:
     async with wire(b"{}", kind="application/json", status="429 Busy", more=header) as server:
         await office.set_model(url=server.url)
@@ -390,6 +453,29 @@ async def test_the_room_is_told_of_the_next_attempt_and_not_after_the_last(offic
     assert "answered with an error (500)" in ((await office.turn(turn)).detail or "")
 
 
+async def test_what_the_room_was_told_goes_away_with_the_next_attempts_first_word(
+    office: Office,
+) -> None:
+    turn = await office.ask("#429:1:7 #text:300:100")
+    await office.fails(turn)
+    told = (await office.statuses())[-1]
+    assert told["detail"] == "The model is busy. Trying again in 7 s (attempt 2 of 6)."
+    assert (await office.turn(turn)).detail == told["detail"]
+    office.publisher.frames.clear()
+    running = asyncio.create_task(office.reply(turn, attempt=2))
+    while len(office.publisher.frames) < 4:  # noqa: ASYNC110 -- it grows elsewhere
+        await asyncio.sleep(0.01)
+    told = (await office.statuses())[-1]
+    assert (told["status"], told["detail"]) == ("running", None)
+    assert (await office.turn(turn)).detail is None
+    assert not running.done()
+    await running
+    # A turn without trouble is told of once.
+    before = len(await office.statuses())
+    await office.reply(await office.ask("fine #text:2"))
+    assert len(await office.statuses()) == before + 2
+
+
 async def test_a_provider_that_says_do_not_retry_is_not_retried(office: Office) -> None:
     more = "x-should-retry: false\r\n"
     async with wire(b"{}", kind="application/json", status="429 Quota", more=more) as server:
@@ -409,7 +495,52 @@ async def test_a_refused_key_is_said_without_the_providers_words(office: Office)
         assert "Incorrect" not in text
 
 
-async def test_a_conversation_that_is_too_long_is_not_retried(office: Office) -> None:
+# --- what no longer fits -------------------------------------------------------------------------
+
+
+async def spoken(office: Office, *questions: str) -> None:
+    """Earlier turns of the conversation."""
+    for question in questions:
+        turn = await office.ask(question)
+        await office.reply(turn)
+        await office.finish(turn, TurnStatus.COMPLETED)
+
+
+async def test_a_conversation_that_is_too_long_is_shortened_once(office: Office) -> None:
+    """P14."""
+    earlier = [f"question {n} #say:{'x' * 200}" for n in range(6)]
+    await spoken(office, *earlier)
+    turn = await office.ask("the last #ctx:9 #text:5")
+    await office.reply(turn)
+    first, second = office.server.calls_for("the last #ctx:9")
+    assert len(first.body["messages"]) == 14
+    sent = [m["content"][:10] for m in second.body["messages"] if m["role"] == "user"]
+    assert sent == ["question 3", "question 4", "question 5", "the last #"][-len(sent) :]
+    assert 1 < len(sent) < 7
+    size = [len(json.dumps(c.body["messages"])) for c in (first, second)]
+    assert size[1] <= size[0] // 2 + 200
+    message = await office.message(turn)
+    assert (message.content, message.epoch) == (expected(2, 5), 1)
+    left_out = 12 - 2 * (len(sent) - 1)
+    assert message.extra["omitted_messages"] == left_out
+    (said,) = {event["detail"] for event in await office.statuses() if event["detail"]}
+    assert "older messages were left out" in said
+    assert (await office.turn(turn)).detail == said
+
+
+async def test_what_does_not_fit_when_shortened_ends_the_turn(office: Office) -> None:
+    await spoken(office, "earlier", "later")
+    turn = await office.ask("never #ctx:1")
+    error = await office.fails(turn)
+    assert (error.type, error.non_retryable) == ("context_too_long", True)
+    assert len(office.server.calls_for("never #ctx:1")) == 2
+    await office.finish(turn, TurnStatus.FAILED, error.type or "")
+    row = await office.turn(turn)
+    assert row.code == "context_too_long"
+    assert "too long for this model" in (row.detail or "")
+
+
+async def test_a_question_that_does_not_fit_alone_is_not_sent_twice(office: Office) -> None:
     body = {"error": {"message": "maximum context length is 10", "code": "context_length_exceeded"}}
     async with wire(
         json.dumps(body).encode(), kind="application/json", status="400 Bad Request"
@@ -419,6 +550,19 @@ async def test_a_conversation_that_is_too_long_is_not_retried(office: Office) ->
         error = await office.fails(turn)
         assert (error.type, error.non_retryable) == ("context_too_long", True)
         assert len(server.requests) == 1
+
+
+async def test_a_history_that_was_shortened_stays_so_for_the_turn(office: Office) -> None:
+    """Neither a later attempt nor a later step sends again what was refused."""
+    await spoken(office, *(f"question {n} #say:{'x' * 200}" for n in range(4)))
+    turn = await office.ask("#tool:look_up:{} #ctx:8 #text:2 on")
+    await office.reply(turn)
+    await office.reply(turn, step=2)
+    lengths = [len(c.body["messages"]) for c in office.server.calls_for("#ctx:8 #text:2 on")]
+    assert len(lengths) == 3
+    assert lengths[0] == 10
+    assert max(lengths[1:]) <= 8
+    assert all(m.extra["omitted_messages"] for m in (await office.messages(turn))[:1])
 
 
 # --- whose model --------------------------------------------------------------------------------
@@ -465,7 +609,7 @@ async def test_what_the_environment_says_about_an_account_is_not_sent(
     custom = "x-secret: CANARY-header\nAuthorization: Bearer CANARY\n\nno header"
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", custom)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    client = model.new_client()
+    client = new_client()
     monkeypatch.setattr(office.model, "_client", client)
     async with wire(sse(said("hi"), STOP)) as server:
         await office.set_model(url=server.url, key=TENANT_KEY)
@@ -589,7 +733,6 @@ ODD_ARGUMENTS = {
     "half a pair": '{"name": "\\ud83d"}',
     "deep": '{"name": ' + "[" * 900 + "]" * 900 + "}",
     "deeper than any parser": "[" * 200_000,
-    "wide numbers": '{"name": 1e999, "n": 1' + "0" * 400 + "}",
     "not a number": '{"name": NaN}',
     "twice the same key": '{"name": "a", "name": "b"}',
     "long": '{"name": "' + "x" * 300_000 + '"}',
@@ -597,18 +740,73 @@ ODD_ARGUMENTS = {
 
 
 @pytest.mark.parametrize("odd", ODD_ARGUMENTS)
-async def test_odd_arguments_are_kept_for_the_executor_to_refuse(office: Office, odd: str) -> None:
+async def test_arguments_that_cannot_be_read_never_run(office: Office, odd: str) -> None:
     end = {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
     async with wire(sse(call(0, "a", ODD_ARGUMENTS[odd]), end)) as server:
         await office.set_model(url=server.url)
         turn = await office.ask("?")
         result = await office.reply(turn)
-    assert len(result.tool_calls) == 1
+    assert (result.tool_calls, result.answered) == ([], False)
     (row,) = await office.executions(turn)
-    assert row.arguments == ODD_ARGUMENTS[odd][: completion.MAX_ARGUMENTS_CHARS]
-    # The next step sends it back, so that must work as well.
+    assert row.arguments == ODD_ARGUMENTS[odd][: answer.MAX_ARGUMENTS_CHARS]
+    assert (row.execution_status, row.error_code) == ("failed", "invalid_arguments")
+    # The next step sends it back with its error, so that must work as well.
     await office.set_model()
     await office.reply(turn, step=2)
+    (told,) = [m for m in office.server.calls[-1].body["messages"] if m["role"] == "tool"]
+    assert json.loads(told["content"])["error"] == {
+        "code": "invalid_arguments", "message": row.error_message,
+    }  # fmt: skip
+
+
+async def test_a_number_too_wide_for_json_is_left_to_the_executor(office: Office) -> None:
+    end = {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
+    wide = '{"name": 1e999, "n": 1' + "0" * 400 + "}"
+    async with wire(sse(call(0, "a", wide), end)) as server:
+        await office.set_model(url=server.url)
+        assert len((await office.reply(await office.ask("?"))).tool_calls) == 1
+
+
+@pytest.mark.parametrize("marker", ["badjson", "lengthcall"])
+async def test_a_model_that_cannot_write_calls_is_told_twice_and_no_more(
+    office: Office, marker: str
+) -> None:
+    """P13."""
+    turn = await office.ask(f"#{marker}:9:look_up")
+    for step in (1, 2):
+        result = await office.reply(turn, step=step)
+        assert (result.tool_calls, result.answered) == ([], False)
+    error = await office.fails(turn, step=3)
+    assert (error.type, error.non_retryable) == ("model_unavailable", True)
+    again = await office.fails(turn, step=3, attempt=2)
+    assert (again.type, again.non_retryable) == ("model_unavailable", True), "it is on record"
+    assert len(office.server.calls_for(f"#{marker}:9:look_up")) == 3
+    rows = await office.executions(turn)
+    assert [(row.execution_status, row.error_code) for row in rows] == [
+        ("failed", "invalid_arguments")
+    ] * 3
+    assert ("cut off" in (rows[0].error_message or "")) == (marker == "lengthcall")
+    await office.finish(turn, TurnStatus.FAILED, error.type or "")
+    assert "could not be read" in ((await office.turn(turn)).detail or "")
+
+
+async def test_a_model_that_learns_from_its_error_answers(office: Office) -> None:
+    turn = await office.ask("#badjson:2:look_up #text:3")
+    await office.reply(turn, step=1)
+    await office.reply(turn, step=2)
+    assert (await office.reply(turn, step=3)).answered
+
+
+async def test_a_broken_call_does_not_keep_the_others_from_running(office: Office) -> None:
+    end = {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
+    parts = sse(call(0, "a", '{"name": "x"}'), call(1, "b", '{"name": "y'), end)
+    async with wire(parts) as server:
+        await office.set_model(url=server.url)
+        turn = await office.ask("?")
+        result = await office.reply(turn)
+    good, bad = await office.executions(turn)
+    assert [ref.tool_execution_id for ref in result.tool_calls] == [str(good.id)]
+    assert (good.execution_status, bad.error_code) == ("pending", "invalid_arguments")
 
 
 @pytest.mark.parametrize(
@@ -627,14 +825,18 @@ async def test_calls_have_ids_of_their_own_whatever_the_server_sent(
     assert all(0 < len(call_id) <= 128 for call_id in (first, second))
 
 
-async def test_calls_of_an_answer_that_was_cut_by_length_do_not_run_broken(office: Office) -> None:
+async def test_a_call_that_is_whole_runs_although_the_answer_was_cut_by_length(
+    office: Office,
+) -> None:
     end = {"choices": [{"delta": {}, "finish_reason": "length"}]}
-    async with wire(sse(call(0, "a", '{"name": "un'), end)) as server:
+    parts = sse(call(0, "a", '{"name": "x"}'), call(1, "b", ""), end)
+    async with wire(parts) as server:
         await office.set_model(url=server.url)
         turn = await office.ask("?")
-        await office.reply(turn)
-    (row,) = await office.executions(turn)
-    assert row.tool_parameters == '{"name": "un', "no object that could pass for arguments"
+        result = await office.reply(turn)
+    whole, cut = await office.executions(turn)
+    assert [ref.tool_execution_id for ref in result.tool_calls] == [str(whole.id)]
+    assert (cut.error_code, cut.execution_status) == ("invalid_arguments", "failed")
 
 
 # --- the prompt ----------------------------------------------------------------------------------
