@@ -194,19 +194,27 @@ class ModelServer:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ModelServer"]:
-        app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
-        config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="critical",
-                                lifespan="off", timeout_graceful_shutdown=1)  # fmt: skip
-        server = uvicorn.Server(config)
-        server.capture_signals = _no_signals  # type: ignore[method-assign]
-        task = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110 -- it has no event for it
-            await asyncio.sleep(0.01)
-        try:
+        routes = [Route("/v1/chat/completions", self.complete, methods=["POST"])]
+        async with serving(routes, self.port):
             yield self
-        finally:
-            server.should_exit = server.force_exit = True
-            await task
+
+
+@asynccontextmanager
+async def serving(routes: list[Route], port: int) -> AsyncIterator[None]:
+    """Serve on a port of this machine while the block runs."""
+    app = Starlette(routes=routes)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical",
+                            lifespan="off", timeout_graceful_shutdown=1)  # fmt: skip
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 -- it has no event for it
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
 
 
 def _no_signals() -> Any:

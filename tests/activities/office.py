@@ -176,14 +176,21 @@ class Office:
             await turns.finish(session, UUID(turn.turn_id), status, code)
 
     async def set_model(
-        self, *, url: str | None = None, key: str | bytes | None = None, model: str | None = None
+        self,
+        *,
+        url: str | None = None,
+        key: str | bytes | None = None,
+        model: str | None = None,
+        kind: str = "chat_completions",
     ) -> None:
         """Give the tenant a model of its own; bytes are stored as they are."""
         tenant_id = self.principal.tenant_id
         sealed = self.keys.encrypt(key, tenant_id) if isinstance(key, str) else key
         async with self.database.tenant_session(tenant_id) as session:
             await session.execute(
-                update(Tenant).values(ai_api_url=url, ai_api_key=sealed, ai_api_model=model)
+                update(Tenant).values(
+                    ai_api_url=url, ai_api_key=sealed, ai_api_model=model, ai_api_kind=kind
+                )
             )
 
 
