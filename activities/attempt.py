@@ -1,10 +1,12 @@
 """One attempt at a step's answer: asked, read within the limits on silence, shown as it comes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
 from activities import errors, prompt
@@ -83,9 +85,8 @@ class Attempt:
         self._database = database
         self._now = asyncio.get_running_loop().time
         self._end = self._now() + patience.total
-        error = begun.turn.last_error or {}
-        self._silent_since = self._now() - float(error.get("away_seconds", 0.0))
-        self._troubled = bool(error)
+        self._silent_since = self._now() - begun.away_seconds
+        self._troubled = begun.turn.last_error is not None
         self._opened = False
         # Which generation the message's row names.
         self._remembered = begun.generation.name if begun.generation else ""
@@ -175,22 +176,29 @@ class Attempt:
             self._silent_since = self._now()
             if self._troubled:
                 self._troubled = False
-                async with self._database.tenant_session(self._begun.turn.tenant_id) as session:
+                async with self._stored() as session:
                     await steps.clear_trouble(session, self._begun)
 
     async def _remember(self, generation: str) -> None:
         # Before its first word: whoever continues must find the name, also after a crash.
-        async with self._database.tenant_session(self._begun.turn.tenant_id) as session:
+        async with self._stored() as session:
             owned = await generations.remember(session, self._begun.message, generation)
         if not owned:
             raise superseded()
         self._remembered = generation
 
     async def _leave_out(self, messages: int) -> None:
-        async with self._database.tenant_session(self._begun.turn.tenant_id) as session:
+        async with self._stored() as session:
             owned = await steps.leave_out(session, self._begun, messages)
         if not owned:
             raise superseded()
+
+    @asynccontextmanager
+    async def _stored(self) -> AsyncIterator[AsyncSession]:
+        # A database that is away is not the model's trouble, though it shows while one reads.
+        tenant_id = self._begun.turn.tenant_id
+        async with errors.textless(), self._database.tenant_session(tenant_id) as session:
+            yield session
 
     def _silence(self) -> Trouble:
         if self._now() >= self._end:

@@ -115,9 +115,10 @@ class OpenAIModel(ModelActivities):
                 await text.drain()
                 reach("K5")
             except Trouble as trouble:
-                if not trouble.retry:
+                error = await self._report(begun, trouble, attempt)
+                if error.non_retryable:
                     await attempt.abandon()
-                raise await self._report(begun, trouble, attempt) from None
+                raise error from None
             except asyncio.CancelledError:
                 if _stopped_by_people():
                     # What people have been shown and what is kept are the same text.
@@ -208,7 +209,7 @@ class OpenAIModel(ModelActivities):
         number = activity.info().attempt
         most = policies.MODEL_RETRY.maximum_attempts
         delay = trouble.delay(number)
-        away = attempt.away_seconds if attempt else 0.0
+        away = attempt.away_seconds if attempt else begun.away_seconds
         if trouble.retry_after is None:
             away += delay.total_seconds()
         again = trouble.retry and number < most and away < self._settings.model_away_seconds

@@ -69,15 +69,16 @@ class Response(Answer):
             # Other kinds of servers end with it; here the last event has said all there is.
             return ""
         event = parse(payload)
-        number = event.get("sequence_number")
-        if isinstance(number, int) and not isinstance(number, bool):
-            if self._cursor is not None and number <= self._cursor:
-                return ""
-            self._cursor = number
         kind = event.get("type")
         if kind == "error" or (kind is None and event.get("error")):
             self.generation = ""
             raise trouble_of(event.get("error") or event)
+        number = event.get("sequence_number")
+        if isinstance(number, int) and not isinstance(number, bool):
+            if self._cursor is not None and number <= self._cursor and kind not in _ENDS:
+                # Read before; whatever ends an answer counts in any case.
+                return ""
+            self._cursor = number
         added = self._take_event(kind, event)
         if added:
             self._parts.append(added)

@@ -93,6 +93,7 @@ async def settle_streaming(session: AsyncSession, turn: Turn, status: str) -> li
         if draft is not None and draft.epoch == message.epoch:
             message.content = draft.content
         message.status = status
+        message.generation = None
         message.extra = {**message.extra, "finish_reason": FINISH_REASONS[status]}
         await drop_draft(session, message.id)
         events.append(done_event(message))

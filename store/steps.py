@@ -71,6 +71,11 @@ class BegunStep:
     generation: Generation | None = None
 
     @property
+    def away_seconds(self) -> float:
+        """For how long the model had been silent when the last attempt failed."""
+        return float((self.turn.last_error or {}).get("away_seconds", 0.0))
+
+    @property
     def omits(self) -> bool:
         """Whether the model has refused this turn's whole history as too long."""
         return any(OMITTED in message.extra for message in self._of_turn())

@@ -25,7 +25,7 @@ from store.generations import Generation
 
 log = structlog.get_logger(__name__)
 
-CANCEL_TIMEOUT = timedelta(seconds=2)
+CANCEL_TIMEOUT = timedelta(seconds=1)
 # Words of a refusal that is about the way we ask, not about what.
 _BACKGROUND_WORDS = ("background", "store", "zero data retention")
 

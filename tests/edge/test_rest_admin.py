@@ -97,6 +97,18 @@ async def test_model_addresses_that_pass(company: Company, url: str) -> None:
     assert checked(await company.admin.patch(TENANT, json={"ai_api_url": url}))["ai_api_url"] == url
 
 
+async def test_the_kind_of_model(company: Company) -> None:
+    async def change(kind: Any) -> Any:
+        return await company.admin.patch(TENANT, json={"ai_api_kind": kind})
+
+    assert checked(await company.admin.get(TENANT))["ai_api_kind"] == "chat_completions"
+    assert checked(await change("responses"))["ai_api_kind"] == "responses"
+    assert checked(await change(None))["ai_api_kind"] == "responses", "null changes nothing"
+    for odd in ("assistants", "", 1, ["responses"]):
+        assert (await change(odd)).status_code == 422
+    assert checked(await change("chat_completions"))["ai_api_kind"] == "chat_completions"
+
+
 async def test_limits(company: Company) -> None:
     defaults = checked(await company.admin.get(TENANT))["limits"]
     assert defaults["messages_per_minute"] == 30
