@@ -115,9 +115,10 @@ class Attempt:
         try:
             await self._ask(history)
         except Trouble as trouble:
+            if trouble.code is not TurnCode.CONTEXT_TOO_LONG or shortened or self._text.text:
+                raise
             shorter = prompt.shortened(self._begun.instructions, history)
-            again = trouble.code is TurnCode.CONTEXT_TOO_LONG and not self._text.text
-            if not again or shortened or shorter is None:
+            if shorter is None:
                 raise
             await self._leave_out(len(history) - len(shorter))
             await self._ask(shorter)

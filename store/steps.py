@@ -369,8 +369,8 @@ async def report_trouble(
         away_seconds: For how long the model has been silent, over all attempts since it last spoke.
         lost: Whether the server cannot go on with what it had begun.
     """
-    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
-    if turn is None or turn.status not in OPEN_TURN_STATUSES:
+    turn = await _owned(session, begun)
+    if turn is None:
         return
     turn.last_error = {"code": code, "message": message, "away_seconds": round(away_seconds, 3)}
     if lost:
@@ -382,11 +382,10 @@ async def report_trouble(
 
 async def clear_trouble(session: AsyncSession, begun: BegunStep) -> None:
     """Take back what the room was told of a trouble: the model answers."""
-    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
-    if turn is None or turn.status not in OPEN_TURN_STATUSES:
-        return
-    turn.last_error = None
-    await _tell(session, turn, OMITTED_TEXT if begun.omits else None)
+    turn = await _owned(session, begun)
+    if turn is not None:
+        turn.last_error = None
+        await _tell(session, turn, OMITTED_TEXT if begun.omits else None)
 
 
 async def leave_out(session: AsyncSession, begun: BegunStep, messages: int) -> bool:
@@ -395,14 +394,23 @@ async def leave_out(session: AsyncSession, begun: BegunStep, messages: int) -> b
     Returns:
         Whether the attempt still owns the message.
     """
-    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
-    message = await session.get(Message, begun.message.id, with_for_update=True)
-    if turn is None or message is None or message.epoch != begun.message.epoch:
+    turn = await _owned(session, begun)
+    if turn is None:
         return False
+    message = await session.get_one(Message, begun.message.id)
     message.extra = {**message.extra, OMITTED: messages}
     begun.message.extra = message.extra
     await _tell(session, turn, OMITTED_TEXT)
     return True
+
+
+async def _owned(session: AsyncSession, begun: BegunStep) -> Turn | None:
+    """The step's turn, locked; None when it is over or another attempt speaks for the step."""
+    turn = await session.get(Turn, begun.turn.id, with_for_update=True)
+    message = await session.get(Message, begun.message.id, with_for_update=True)
+    if turn is None or message is None or turn.status not in OPEN_TURN_STATUSES:
+        return None
+    return turn if message.epoch == begun.message.epoch else None
 
 
 async def _tell(session: AsyncSession, turn: Turn, detail: str | None) -> None:

@@ -194,6 +194,19 @@ async def test_an_older_attempt_cannot_store(office: Office) -> None:
     assert (message.content, message.epoch) == (expected(2, 40), 2)
 
 
+async def test_an_older_attempts_trouble_is_nobodys_any_more(office: Office) -> None:
+    turn = await office.ask("#drip:0.05 #text:5 older")
+    office.settings.model_first_byte_seconds = 1.0
+    older = asyncio.create_task(office.fails(turn))
+    while not office.server.calls_for("#text:5 older"):  # noqa: ASYNC110 -- it grows elsewhere
+        await asyncio.sleep(0.01)
+    await office.reply(turn, attempt=2)
+    told = await office.statuses()
+    assert (await older).type == "model_unavailable"
+    assert await office.statuses() == told
+    assert (await office.turn(turn)).last_error is None
+
+
 async def test_a_step_that_is_complete_is_returned_as_it_is(office: Office) -> None:
     marker = '#tool:look_up:{"name":"a"} #tool:look_up:{"name":"b"}'
     turn = await office.ask(marker)
