@@ -7,7 +7,8 @@ missing, doubled or mixed character shows in a scan. Markers (``#name:arg:arg``)
 ``#say:words_with_underscores`` · ``#cut:K`` break the connection after K tokens, once ·
 ``#429:N[:retry_after]`` · ``#500:N`` · ``#status:CODE`` always · ``#hang`` accept and say nothing,
 once · ``#nodone`` · ``#error200`` once · ``#emoji[:per_second]`` ·
-``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once · ``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
+``#split`` surrogate pairs cut over chunks · ``#length`` · ``#html`` once ·
+``#tool:NAME:JSON`` call a tool first (repeatable: in parallel) ·
 ``#loop:NAME:JSON`` for ever · ``#429:N:date+S`` names the time S seconds from now ·
 ``#ctx:N`` refuses, with ``context_length_exceeded``, whatever has more than N messages ·
 ``#badjson[:N[:NAME]]`` a tool call whose arguments are no JSON, in the first N steps (always) ·
