@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from sqlalchemy import text
+from temporalio.testing import ActivityEnvironment
 
 from activities.housekeeping import HousekeepingSweep
 from store import rooms
@@ -17,9 +18,10 @@ async def swept(office: Office, *, events: int, seconds: int) -> list[int]:
     )
     # Nothing here has a run to be compared with.
     nobody = cast("Any", None)
-    await HousekeepingSweep(
+    housekeeping = HousekeepingSweep(
         database=office.database, settings=settings, client=nobody, runs=nobody
-    ).sweep()
+    )
+    await ActivityEnvironment().run(housekeeping.sweep)
     async with office.database.tenant_session(office.principal.tenant_id) as session:
         left = await rooms.read(session, office.project_id, 0, 1000)
     return [event.seq for event in left]
