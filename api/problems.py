@@ -42,8 +42,16 @@ def problem(refusal: Refusal) -> Problem:
     return Problem(body, status_code=refusal.status, headers=headers)
 
 
+def _out_of(exc: DBAPIError) -> bool:
+    """Whether the server lacks space or memory, or its disk fails: SQLSTATE classes 53 and 58."""
+    state = getattr(exc.orig, "sqlstate", None)
+    return isinstance(state, str) and state[:2] in {"53", "58"}
+
+
 def away(exc: BaseException) -> Unavailable | None:
     """`Unavailable` when the database, and not our code, is the reason."""
+    if isinstance(exc, DBAPIError) and _out_of(exc):
+        return Unavailable("The database has no room left; nothing was kept.", retry_after=5)
     lost = isinstance(exc, DBAPIError) and exc.connection_invalidated
     if lost or isinstance(exc, AWAY):
         return Unavailable("The database is away or busy; try again shortly.", retry_after=1)

@@ -18,7 +18,10 @@ async def drained(system: System, team: Team, turns: int = TURNS) -> float:
     (old,) = system.workers
     async with team.room() as room:
         conversations = [await team.conversation() for _ in range(turns)]
-        acks = [await room.ask(each, "drain #text:300:15:0") for each in conversations]
+        acks = [
+            await room.ask(each, f"drain {number} #text:300:15:0")
+            for number, each in enumerate(conversations)
+        ]
         ids = [ack["data"]["turn_id"] for ack in acks]
 
         def streaming() -> bool:
