@@ -26,6 +26,16 @@ SETTINGS = (
 )  # fmt: skip
 
 
+def distinct_ports() -> Iterator[str]:
+    """Free ports, each another one: what was given back a moment ago may be given out again."""
+    seen: set[int] = set()
+    while True:
+        port = free_port()
+        if port not in seen:
+            seen.add(port)
+            yield str(port)
+
+
 class EmbeddedCommand:
     """One run of the command; several may follow one another in one data folder.
 
@@ -42,7 +52,7 @@ class EmbeddedCommand:
     ) -> None:
         self.data_dir = data_dir
         self._archives = archives
-        self.settings = {name: str(free_port()) for name in SETTINGS} | {
+        self.settings = dict(zip(SETTINGS, distinct_ports(), strict=False)) | {
             "EVERTURN_DATA_DIR": str(data_dir),
             "EVERTURN_DEMO": "1" if archives else "0",
             "EVERTURN_PAGE_DIR": str(data_dir.with_suffix(".page")),

@@ -4,6 +4,7 @@ The whole system on one small file system of its own: PostgreSQL, Temporal's fil
 """
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import time
@@ -11,9 +12,12 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
+from embedded.keys import Keys
+from embedded.roles import Postgres
 from tests.embedded.command import EmbeddedCommand
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
@@ -151,3 +155,51 @@ async def test_a_full_disk_is_survived(stack: EmbeddedCommand, disk: Path) -> No
     last = await person.ask("at last")
     assert await person.ended(last.json()["turn_id"], 30) == "completed"
     print(f"codes {codes}, {len(acked)} acked")
+    await person.http.aclose()
+
+
+async def test_a_database_that_panics_comes_back_with_the_space(
+    stack: EmbeddedCommand, disk: Path
+) -> None:
+    """No room for its log: PostgreSQL ends itself, and is started again until it can run."""
+    person = Person(stack)
+    await person.begin()
+    before = await person.ask("before the panic")
+    assert await person.ended(before.json()["turn_id"], 30) == "completed"
+    postgres = Postgres(int(stack.settings["EVERTURN_POSTGRES_PORT"]), Keys.kept_in(stack.data_dir))
+    filler = disk / "filler"
+    pid = stack.pid_of("postgres")
+
+    def panicked() -> bool:
+        return "PANIC" in (stack.data_dir / "log" / "postgres.log").read_text(errors="replace")
+
+    connection = await asyncpg.connect(postgres.superuser_dsn)
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        async with asyncio.timeout(60):
+            while True:
+                fill(filler)
+                await connection.execute("SELECT pg_logical_emit_message(false, 'f', 'x')")
+                await connection.execute("SELECT pg_switch_wal()")
+    connection.terminate()
+    await stack.until(lambda: panicked() or not os.path.exists(f"/proc/{pid}"), within=20)
+    # While there is no room it says so, whatever part of it is down.
+    with contextlib.suppress(httpx.TransportError):
+        assert (await person.ask("nobody keeps this")).status_code == 503
+    filler.unlink()
+
+    async def asked() -> httpx.Response:
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await person.ask("after the panic")
+                    if answer.status_code == 202:
+                        return answer
+                await asyncio.sleep(0.3)
+
+    started = time.monotonic()
+    again = await asked()
+    print(f"well again after {time.monotonic() - started:.1f} s; {stack.output[-600:]}")
+    assert await person.ended(again.json()["turn_id"], 30) == "completed"
+    kept = [message["content"] for message in (await person.read()).json()["items"]]
+    assert "before the panic" in kept
+    await person.http.aclose()
