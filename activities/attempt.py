@@ -217,9 +217,7 @@ class Attempt:
 
 def superseded() -> ApplicationError:
     """Another attempt has taken the step over; this one has nothing to say any more."""
-    return ApplicationError(
-        "another attempt owns this step", type="Superseded", non_retryable=False
-    )
+    return errors.foreseen("another attempt owns this step", "Superseded", retry=True)
 
 
 async def _whole(response: RawResponse) -> bytes:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import structlog
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from workflows.types import TurnCode
 
@@ -86,6 +86,27 @@ async def textless() -> AsyncIterator[None]:
         where = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
         log.error("activity_failed", error=name, where=where)  # noqa: TRY400 -- without the words
         raise ApplicationError(f"{name} (see the worker's log)", type=name) from None
+
+
+def foreseen(
+    message: str, kind: str, *, retry: bool = False, delay: timedelta | None = None
+) -> ApplicationError:
+    """An ending that is part of the plan and told where people look.
+
+    To the SDK it is benign: a busy model is no fault that needs a stack trace in the log.
+
+    Args:
+        message: Goes into the history: no texts, no secrets.
+        kind: Type of the error, as the workflow reads it.
+        delay: Time until the next attempt; None leaves it to the retry policy.
+    """
+    return ApplicationError(
+        message,
+        type=kind,
+        non_retryable=not retry,
+        next_retry_delay=delay,
+        category=ApplicationErrorCategory.BENIGN,
+    )
 
 
 def unavailable(message: str, retry_after: float | None = None) -> Trouble:

@@ -17,7 +17,7 @@ from activities.answer import Answer
 from activities.attempt import Attempt, Patience, superseded
 from activities.calls import calls_of
 from activities.endpoint import Endpoint, Endpoints
-from activities.errors import Trouble, textless
+from activities.errors import Trouble, foreseen, textless
 from activities.heartbeat import beating
 from activities.providers.chat_completions import ChatCompletions
 from activities.providers.client import Client
@@ -83,7 +83,7 @@ class OpenAIModel(ModelActivities):
             async with self._database.tenant_session(step.turn.tenant_id) as session:
                 begun = await steps.begin(session, step)
             if begun is None or begun.stop:
-                raise ApplicationError("stopped", type=TurnCode.STOPPED, non_retryable=True)
+                raise foreseen("stopped", TurnCode.STOPPED)
             if begun.settled:
                 return await self._stored(begun)
             try:
@@ -174,7 +174,7 @@ class OpenAIModel(ModelActivities):
         async with self._database.tenant_session(begun.turn.tenant_id) as session:
             executions = await of_messages(session, [begun.message.id])
         if begun.message.status != "complete":
-            raise ApplicationError("stopped", type=TurnCode.STOPPED, non_retryable=True)
+            raise foreseen("stopped", TurnCode.STOPPED)
         broken_steps = begun.message.extra.get(BROKEN_CALLS, 0)
         return self._result(begun.message.id, executions, broken_steps)
 
@@ -182,10 +182,8 @@ class OpenAIModel(ModelActivities):
         self, message_id: UUID, executions: Sequence[ToolExecution], broken_steps: int
     ) -> StepResult:
         if broken_steps > MAX_BROKEN_STEPS:
-            raise ApplicationError(
-                f"unreadable tool calls in {broken_steps} steps",
-                type=TurnCode.MODEL_UNAVAILABLE,
-                non_retryable=True,
+            raise foreseen(
+                f"unreadable tool calls in {broken_steps} steps", TurnCode.MODEL_UNAVAILABLE
             )
         calls = []
         for row in executions:
@@ -239,11 +237,11 @@ class OpenAIModel(ModelActivities):
             again=again,
         )
         # The text stays in the database; histories hold the code.
-        return ApplicationError(
+        return foreseen(
             f"{trouble.code}: attempt {number} of {most} failed",
-            type=trouble.code,
-            non_retryable=not again,
-            next_retry_delay=delay if again else None,
+            trouble.code,
+            retry=again,
+            delay=delay if again else None,
         )
 
 

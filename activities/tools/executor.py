@@ -20,7 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from typing_extensions import override
 
-from activities.errors import textless
+from activities.errors import foreseen, textless
 from activities.heartbeat import beating
 from activities.tools.arguments import parse_arguments
 from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
@@ -279,7 +279,7 @@ class ToolExecutor(ToolActivities):
             )
             await _record(session, row, claim.turn, claim.actor, *_audited(outcome))
         if not stored:
-            raise ApplicationError("another attempt owns this tool call", type="Superseded")
+            raise foreseen("another attempt owns this tool call", "Superseded", retry=True)
         return outcome.status
 
     async def _settle(

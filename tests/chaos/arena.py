@@ -111,6 +111,9 @@ class Arena:
             "EVERTURN_TEMPORAL_ADDRESS": f"127.0.0.1:{self.links['worker-temporal'].port}",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.links['worker-model'].port}/v1",
             "EVERTURN_TEST_SINK": str(self.sink),
+            # A model that says nothing is given up in seconds instead of a minute.
+            "EVERTURN_MODEL_FIRST_BYTE_SECONDS": "5",
+            "EVERTURN_MODEL_IDLE_SECONDS": "4",
         }
 
     def _database(self, link: str) -> str:

@@ -19,6 +19,12 @@ ALL = (
     Scenario("H", "twice, at once, and stop", "P20 P21 P22", clients.twice_and_at_once),
     Scenario("I", "idle sockets", "P19", sockets.idle, since=1, judged=False),
     Scenario("J", "recorded histories", "P23", deploys.replays, judged=False),
+    Scenario(
+        "JD", "a deploy over running turns", "P23", deploys.live_deploys, since=1, judged=False
+    ),
+    Scenario(
+        "K", "clocks, disks, giants, poison", "P24–P28", deploys.limits, since=1, judged=False
+    ),
     Scenario("L", "tenants apart", "P31 P33 P35 P37", tenants.apart),
     Scenario("MS", "five minutes of mild trouble", "P34", hurting.short_soak, since=3),
     Scenario("M", "an hour of mild trouble", "P34", hurting.soak, since=2),
