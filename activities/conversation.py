@@ -78,9 +78,9 @@ class ConversationActivities(TurnActivities):
                 finish.code,
                 detail.format(steps=finish.turn.max_steps) if detail else None,
             )
-        if following and self._successors and await self._successors.start(following):
-            following = None
-        return FinishResult(following)
+        if self._successors:
+            following = [ref for ref in following if not await self._successors.start(ref)]
+        return FinishResult(following[0] if following else None, following[1:])
 
 
 def _lost() -> Outcome:

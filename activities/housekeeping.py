@@ -1,7 +1,8 @@
 """Housekeeping: no turn is "thinking" for ever, whatever died and whoever terminated what.
 
 Compares open turns in the database with their runs in Temporal. A turn without a run is started, a
-turn whose run is over is settled, a stop that never reached its run is delivered again.
+turn whose run is over is settled, a stop that never reached its run is delivered again. Turns that
+wait for a place have no run and are left alone; places that are free are given to them.
 """
 
 from collections import Counter
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 # Younger turns are still being started by whoever accepted them.
 MIN_AGE = timedelta(seconds=5)
 MAX_TURNS_PER_SWEEP = 500
+MAX_TENANTS_PER_SWEEP = 100
 
 OUTCOMES = ("started", "settled", "cancelled", "failed")
 
@@ -50,7 +52,6 @@ class OpenTurn:
 
     tenant_id: UUID
     turn_id: UUID
-    is_first: bool
     stop_requested: bool
 
 
@@ -89,6 +90,7 @@ class HousekeepingSweep(HousekeepingActivities):
             except Exception as exc:  # noqa: BLE001 -- one turn must not keep the rest waiting
                 done["failed"] += 1
                 log.warning("sweep_failed", turn_id=str(turn.turn_id), error=type(exc).__name__)
+        done["started"] += await self._admit()
         pruned = await self._prune()
         turns_seen = meter.create_counter(
             "everturn_housekeeping_turns", "Turns that a sweep had to start, settle or cancel."
@@ -119,7 +121,7 @@ class HousekeepingSweep(HousekeepingActivities):
         async with self._database.session() as session:
             rows = await session.execute(
                 text(
-                    "SELECT tenant_id, turn_id, is_first, stop_requested"
+                    "SELECT tenant_id, turn_id, stop_requested"
                     " FROM open_turns(make_interval(secs => :age), :most)"
                 ),
                 {"age": MIN_AGE.total_seconds(), "most": MAX_TURNS_PER_SWEEP},
@@ -138,8 +140,6 @@ class HousekeepingSweep(HousekeepingActivities):
             raise
 
     async def _start(self, turn: OpenTurn) -> str:
-        if not turn.is_first:
-            return ""
         if turn.stop_requested:
             return await self._settle(turn, WorkflowExecutionStatus.CANCELED)
         async with self._database.tenant_session(turn.tenant_id) as session:
@@ -163,9 +163,28 @@ class HousekeepingSweep(HousekeepingActivities):
                 TurnCode.STOPPED if stopped else TurnCode.INTERNAL_ERROR,
                 None if turn.stop_requested else OPERATOR_TEXT if stopped else None,
             )
-        if following is not None:
-            await self._runs.start(following)
+        for ref in following:
+            await self._runs.start(ref)
         return "settled"
+
+    async def _admit(self) -> int:
+        """Give free places to turns that wait for one; how many were started."""
+        async with self._database.session() as session:
+            tenants = await session.scalars(
+                text("SELECT * FROM tenants_waiting(make_interval(secs => :age), :most)"),
+                {"age": MIN_AGE.total_seconds(), "most": MAX_TENANTS_PER_SWEEP},
+            )
+            waiting = tenants.all()
+        started = 0
+        for tenant_id in waiting:
+            try:
+                async with self._database.tenant_session(tenant_id) as session:
+                    admitted = await turns.admit(session, tenant_id)
+                for ref in admitted:
+                    started += await self._runs.start(ref)
+            except Exception as exc:  # noqa: BLE001 -- nor one tenant the others
+                log.warning("admission_failed", tenant_id=str(tenant_id), error=type(exc).__name__)
+        return started
 
     async def _prune(self) -> int:
         # The log keeps what is younger, and at least what a client that comes back is sent.

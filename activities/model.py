@@ -25,7 +25,7 @@ from activities.providers.provider import Provider
 from activities.providers.responses import Responses
 from activities.streaming import StreamingText
 from activities.tools.registry import Registry
-from store import steps
+from store import steering, steps
 from store.bus import Publisher, room_channel
 from store.database import Database
 from store.fault_points import reach
@@ -166,20 +166,28 @@ class OpenAIModel(ModelActivities):
                 broken_steps=broken_steps,
                 failure=(TurnCode.MODEL_UNAVAILABLE, BROKEN_TEXT) if failed else None,
             )
+            # With the turn still locked: nobody can join it between its answer and this.
+            steered = stored is not None and await steering.steered_since(session, begun.message)
         if stored is None and not stopped:
             raise superseded()
-        return self._result(begun.message.id, stored or (), broken_steps)
+        return self._result(begun.message.id, stored or (), broken_steps, steered=steered)
 
     async def _stored(self, begun: BegunStep) -> StepResult:
-        async with self._database.tenant_session(begun.turn.tenant_id) as session:
-            executions = await of_messages(session, [begun.message.id])
         if begun.message.status != "complete":
             raise foreseen("stopped", TurnCode.STOPPED)
+        async with self._database.tenant_session(begun.turn.tenant_id) as session:
+            executions = await of_messages(session, [begun.message.id])
+            steered = await steering.steered_since(session, begun.message)
         broken_steps = begun.message.extra.get(BROKEN_CALLS, 0)
-        return self._result(begun.message.id, executions, broken_steps)
+        return self._result(begun.message.id, executions, broken_steps, steered=steered)
 
     def _result(
-        self, message_id: UUID, executions: Sequence[ToolExecution], broken_steps: int
+        self,
+        message_id: UUID,
+        executions: Sequence[ToolExecution],
+        broken_steps: int,
+        *,
+        steered: bool,
     ) -> StepResult:
         if broken_steps > MAX_BROKEN_STEPS:
             raise foreseen(
@@ -198,7 +206,7 @@ class OpenAIModel(ModelActivities):
                         max_attempts=policies.TOOL_MAX_ATTEMPTS,
                     )
                 )
-        return StepResult(str(message_id), calls, answered=not executions)
+        return StepResult(str(message_id), calls, answered=not executions and not steered)
 
     async def _report(
         self, begun: BegunStep, trouble: Trouble, attempt: Attempt | None = None

@@ -1,18 +1,24 @@
 """User messages become turns: stored first, then started; the same for the socket and for REST."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from api.turnstile import Turnstile
 from store import turns
 from store.database import Database
 from store.errors import Invalid, TooLarge
 from store.fault_points import reach
 from store.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_MESSAGE_BYTES
+from store.on_busy import CHOICES
 from store.principal import Principal
 from store.runs import TurnRuns
 from store.tables import Turn
+from workflows.types import TurnRef
 
-ON_BUSY = ("enqueue", "reject", "interrupt")
+# One tenant's burst must not hold every connection of this process's pool.
+ACCEPTS_PER_TENANT = 3
+ACCEPT_WAIT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Turns:
     def __init__(self, database: Database, runs: TurnRuns) -> None:
         self._database = database
         self._runs = runs
+        self._turnstile = Turnstile(ACCEPTS_PER_TENANT, ACCEPT_WAIT_SECONDS)
 
     async def submit(
         self,
@@ -47,17 +54,21 @@ class Turns:
         project_id: UUID | None = None,
         on_busy: str | None = None,
     ) -> Receipt:
-        """Store a message and start its turn, or let it wait behind the one that runs.
+        """Store a message and start its turn, or let it wait, or join the one that runs.
 
         Raises:
-            Refusal: See `store.turns.accept`; `Invalid` and `TooLarge` for the text itself.
+            Refusal: See `store.turns.accept`; `Invalid` and `TooLarge` for the text itself;
+                `Unavailable` when too many of the tenant's messages come at once.
         """
         check_content(content)
         if client_message_id is not None:
             check_client_message_id(client_message_id)
-        if on_busy is not None and on_busy not in ON_BUSY:
-            raise Invalid(f"on_busy is one of {', '.join(ON_BUSY)}.")
-        async with self._database.tenant_session(principal.tenant_id) as session:
+        if on_busy is not None and on_busy not in CHOICES:
+            raise Invalid(f"on_busy is one of {', '.join(CHOICES)}.")
+        async with (
+            self._turnstile.passed(principal.tenant_id),
+            self._database.tenant_session(principal.tenant_id) as session,
+        ):
             accepted = await turns.accept(
                 session,
                 principal,
@@ -70,9 +81,8 @@ class Turns:
         reach("K1")
         for turn_id in accepted.interrupted:
             await self._runs.cancel(turn_id)
-        status = accepted.status
-        if accepted.start is not None and await self._runs.start(accepted.start):
-            status = "running"
+        started = await self._start(accepted.start)
+        status = "running" if str(accepted.turn_id) in started else accepted.status
         reach("K2")
         return Receipt(
             accepted.message_id,
@@ -92,11 +102,21 @@ class Turns:
             request = await turns.request_stop(session, principal, turn_id)
         if request.cancel:
             await self._runs.cancel(turn_id)
+        await self._start(request.start)
         return request.turn
 
-    async def abandon(self, turn_id: UUID) -> None:
-        """Stop the run of a turn whose rows are gone."""
-        await self._runs.cancel(turn_id)
+    async def abandon(self, principal: Principal, turn_ids: Sequence[UUID]) -> None:
+        """Stop the runs of turns whose rows are gone, and let others have their places."""
+        for turn_id in turn_ids:
+            await self._runs.cancel(turn_id)
+        if turn_ids:
+            async with self._database.tenant_session(principal.tenant_id) as session:
+                admitted = await turns.admit(session, principal.tenant_id)
+            await self._start(admitted)
+
+    async def _start(self, refs: Sequence[TurnRef]) -> set[str]:
+        """Start turns; the ids of those that run now. Housekeeping starts the others later."""
+        return {ref.turn_id for ref in refs if await self._runs.start(ref)}
 
 
 def check_content(content: str) -> None:

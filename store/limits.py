@@ -19,6 +19,9 @@ class TenantLimits(BaseModel):
     messages_per_minute: int = Field(default=30, ge=1, le=1_000_000)
     steps_per_turn: int = Field(default=16, ge=1, le=1_000)
     tool_calls_per_step: int = Field(default=16, ge=1, le=128)
+    # Twenty answers stream at once on two cores with room to spare for the other tenants
+    # (docs/performance.md); a tenant with a machine of its own sets as many as it carries.
+    concurrent_turns: int = Field(default=20, ge=1, le=10_000)
     turn_seconds: int = Field(default=30 * 60, ge=10, le=24 * 3600)
     sockets_per_user: int = Field(default=20, ge=1, le=100_000)
 

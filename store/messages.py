@@ -4,7 +4,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, tuple_
@@ -211,10 +210,9 @@ async def executions_of(
     return found
 
 
-def next_position(turn_id: UUID) -> Any:
-    """Expression for the place of a turn's next message; use it with the turn locked."""
-    return (
-        select(func.coalesce(func.max(Message.position), -1) + 1)
-        .where(Message.turn_id == turn_id)
-        .scalar_subquery()
+async def next_position(session: AsyncSession, turn_id: UUID) -> int:
+    """The place of a turn's next message; it stays free while the turn's row is locked."""
+    last = await session.scalar(
+        select(func.max(Message.position)).where(Message.turn_id == turn_id)
     )
+    return 0 if last is None else last + 1

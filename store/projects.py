@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from store.access import Role
 from store.errors import Conflict, NotFound
+from store.on_busy import OnBusy, OnBusyByRole
 from store.principal import Principal
 from store.tables import Conversation, Project, ProjectMember, Room, Turn, User
 from workflows.types import OPEN_TURN_STATUSES
@@ -33,6 +34,8 @@ class ProjectSettings(BaseModel):
 
     Attributes:
         on_busy: What a message does while a turn of its conversation is open.
+        on_busy_by_role: What each role may choose instead, its default first; a role that is not
+            named may choose anything.
         agent_replies: Which messages the agent answers; so far all of them.
         http_allowed_hosts: Names, or ``*.name`` for everything below one; none by default.
         http_allowed_ports: Ports `http_request` may use.
@@ -40,7 +43,8 @@ class ProjectSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
+    on_busy: OnBusy = "enqueue"
+    on_busy_by_role: OnBusyByRole = Field(default_factory=dict)
     agent_replies: Literal["always"] = "always"
     http_allowed_hosts: list[
         Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host_pattern)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import rooms
@@ -150,7 +150,7 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
             extra={},
         )
         if not stop:
-            message.position = next_position(turn.id)
+            message.position = await next_position(session, turn.id)
             session.add(message)
     if not settled and not stop:
         message.epoch += 1
@@ -159,6 +159,8 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
         if begins:
             turn.status = TurnStatus.RUNNING
             turn.started_at = turn.started_at or await clock(session)
+            # One that was started without a place, by an older edge, holds one all the same.
+            turn.admitted_at = turn.admitted_at or turn.started_at
         await session.flush()
         if begins:
             await rooms.append(session, turn.project_id, [_running(turn)])
@@ -194,8 +196,8 @@ async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[Hist
             .outerjoin(User, User.id == Message.user_id)
             .where(
                 Message.conversation_id == turn.conversation_id,
-                Message.turn_number <= turn.number,
-                Message.id != now.id,
+                # A call sees what stands before its message, however often it is made.
+                tuple_(Message.turn_number, Message.position) < tuple_(turn.number, now.position),
             )
             .order_by(Message.turn_number.desc(), Message.position.desc())
             .limit(MAX_HISTORY_MESSAGES)

@@ -236,6 +236,7 @@ class Turn(Base):
     Attributes:
         number: Place among the conversation's turns, from 1.
         last_error: What the model's last failed attempt said, for people; no secrets.
+        admitted_at: Since when the turn may run; null while it waits (`store.admission`).
     """
 
     __tablename__ = "turns"
@@ -244,6 +245,12 @@ class Turn(Base):
         Index(
             "ix_turns_open",
             "conversation_id",
+            postgresql_where=text("status IN ('queued', 'running', 'awaiting_approval')"),
+        ),
+        Index(
+            "ix_turns_places",
+            "tenant_id",
+            "created_at",
             postgresql_where=text("status IN ('queued', 'running', 'awaiting_approval')"),
         ),
         Index(None, "project_id"),
@@ -267,6 +274,7 @@ class Turn(Base):
     steps: Mapped[int] = mapped_column(server_default=text("0"))
     usage: Mapped[dict[str, Any]] = _json("{}")
     created_at: Mapped[datetime] = _now()
+    admitted_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

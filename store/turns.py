@@ -1,33 +1,35 @@
 """Turns: accepted, begun, stopped, finished. Each function is one part of one transaction.
 
-Lock order is conversation, turn, message, tool execution, room: every writer takes them in this
-order, so two of them never wait for each other.
+Lock order is conversation, the tenant's admission, turn, message, tool execution, room: every
+writer takes them in this order, so two of them never wait for each other. Turns that wait for a
+place are given theirs before the room's lock is taken (`store.admission`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import exists, func, select, true, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store import access, rooms
+from store import access, admission, rooms, steering
 from store.access import Role
+from store.asking import asking
 from store.database import clock
-from store.errors import Busy, Conflict, NotFound, RateLimited
+from store.errors import Busy, Conflict, NotFound
 from store.limits import TenantLimits
 from store.messages import settle_streaming
+from store.on_busy import choose_on_busy
 from store.principal import Principal
 from store.shapes import ConversationShape, LiveShape, MessageShape
-from store.tables import Conversation, Message, Project, Tenant, Turn, User
+from store.tables import Conversation, Message, Tenant, Turn, User
 from store.texts import cut
 from store.tool_executions import settle_open
 from workflows.events import ConversationChanged, MessageCreated, RoomEvent, TurnStatusChanged
 from workflows.types import OPEN_TURN_STATUSES, TurnCode, TurnRef, TurnStatus
 
 DEFAULT_TITLE = "New conversation"
-MESSAGES_WINDOW_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class Accepted:
     """What became of a user message.
 
     Attributes:
+        turn_id: The turn that answers it: its own, or the one it joined.
         status: The turn's status as stored.
         duplicate: The same `client_message_id` had been accepted before.
-        start: The turn to start now; None when it waits behind another, or was started before.
-        interrupted: Open turns that were asked to stop in this one's favour.
+        start: Turns to start now: this one, unless it waits, was started before or joined another.
+        interrupted: Running turns that were asked to stop in this one's favour.
     """
 
     message_id: UUID
@@ -46,7 +49,7 @@ class Accepted:
     conversation_id: UUID
     status: str
     duplicate: bool
-    start: TurnRef | None = None
+    start: Sequence[TurnRef] = ()
     interrupted: Sequence[UUID] = ()
 
 
@@ -78,50 +81,37 @@ async def accept(
 
     Args:
         project_id: Where the sender believes the conversation is; must be right if given.
-        on_busy: What to do while another turn of the conversation is open; None leaves it to
-            the project's setting.
+        on_busy: What to do while another turn of the conversation is open (`store.on_busy`); None
+            leaves it to the project's settings.
 
     Raises:
         NotFound: No such conversation in a project of the principal.
-        Forbidden: A viewer.
+        Forbidden: A viewer, or a choice that is not the sender's to make.
         Conflict: The same `client_message_id` came with other content.
-        Busy: `on_busy` is ``reject`` and a turn is open.
+        Busy: The choice is ``reject`` and a turn is open.
         RateLimited: Too many messages in the last minute.
     """
     conversation = await lock_conversation(session, conversation_id)
     if project_id is not None and project_id != conversation.project_id:
         raise NotFound
-    facts = await _facts(session, principal, conversation)
-    access.check(facts.role, Role.EDITOR)
+    facts = await asking(session, principal, conversation)
+    role = access.check(facts.role, Role.EDITOR)
     if client_message_id is not None:
         earlier = await _earlier(session, conversation_id, client_message_id, principal, content)
         if earlier is not None:
             return earlier
+    settings = facts.settings
+    on_busy = choose_on_busy(on_busy, role, settings.on_busy, settings.on_busy_by_role)
     facts.check_rate()
-    on_busy = on_busy or facts.on_busy
     open_turns = await _open_turns(session, conversation_id) if facts.busy else []
     if open_turns and on_busy == "reject":
         raise Busy("A turn is running here. Wait for it, stop it, or send to queue behind it.")
-
-    number, now, limits = conversation.turn_count + 1, facts.now, facts.limits
-    turn = Turn(
+    now, limits = facts.now, facts.limits
+    conversation.updated_at = now
+    message = Message(
         id=uuid4(),
         tenant_id=principal.tenant_id,
-        project_id=conversation.project_id,
         conversation_id=conversation_id,
-        message_id=uuid4(),
-        number=number,
-        status=TurnStatus.QUEUED,
-        asked_by=principal.user_id,
-        created_at=now,
-    )
-    message = Message(
-        id=turn.message_id,
-        tenant_id=principal.tenant_id,
-        conversation_id=conversation_id,
-        turn_id=turn.id,
-        turn_number=number,
-        position=0,
         role="user",
         user_id=principal.user_id,
         client_message_id=client_message_id,
@@ -132,22 +122,47 @@ async def accept(
         extra={},
         created_at=now,
     )
+    if open_turns and on_busy == "steer":
+        joined = await steering.join(session, open_turns[0].id, message, limits)
+        if joined is not None:
+            shape = MessageShape.of(message, principal.name).wire()
+            await rooms.append(
+                session, joined.project_id, [MessageCreated(shape, client_message_id)]
+            )
+            # It may have been admitted a moment ago; a second start changes nothing.
+            starts = joined.admitted_at is not None and joined.status == TurnStatus.QUEUED
+            return Accepted(
+                message.id, joined.id, conversation_id, joined.status, duplicate=False,
+                start=[_ref(joined, limits)] if starts else [],
+            )  # fmt: skip
+
+    conversation.turn_count += 1
+    turn = Turn(
+        id=uuid4(),
+        tenant_id=principal.tenant_id,
+        project_id=conversation.project_id,
+        conversation_id=conversation_id,
+        message_id=message.id,
+        number=conversation.turn_count,
+        status=TurnStatus.QUEUED,
+        asked_by=principal.user_id,
+        created_at=now,
+    )
+    message.turn_id, message.turn_number, message.position = turn.id, turn.number, 0
     session.add(turn)
-    conversation.turn_count = number
-    conversation.updated_at = now
     events: list[RoomEvent] = []
-    if number == 1 and conversation.title == DEFAULT_TITLE:
+    if turn.number == 1 and conversation.title == DEFAULT_TITLE:
         conversation.title = cut(" ".join(content.split()), 60) or DEFAULT_TITLE
-        shape = ConversationShape.of(
-            conversation, LiveShape(turn_id=turn.id, status=TurnStatus.QUEUED)
-        )
-        events.append(ConversationChanged(shape.wire()))
-    interrupted = open_turns if on_busy == "interrupt" else ()
-    for running in interrupted:
-        _request_stop(running, principal.user_id, now)
+        live = LiveShape(turn_id=turn.id, status=TurnStatus.QUEUED)
+        events.append(ConversationChanged(ConversationShape.of(conversation, live).wire()))
+    interrupted: list[UUID] = []
+    if open_turns and on_busy == "interrupt":
+        interrupted = await _interrupt(session, open_turns, principal.user_id, now, events)
+    first = not open_turns or (on_busy == "interrupt" and not interrupted)
     await session.flush()
     session.add(message)
     await session.flush()
+    admitted = await _admit(session, principal.tenant_id, limits) if first else []
     events += [
         MessageCreated(MessageShape.of(message, principal.name).wire(), client_message_id),
         _status_event(turn),
@@ -159,9 +174,35 @@ async def accept(
         conversation_id=conversation_id,
         status=TurnStatus.QUEUED,
         duplicate=False,
-        start=None if open_turns else _ref(turn, limits),
-        interrupted=[running.id for running in interrupted],
+        start=admitted,
+        interrupted=interrupted,
     )
+
+
+async def _interrupt(
+    session: AsyncSession,
+    open_turns: Sequence[Turn],
+    user_id: UUID,
+    now: datetime,
+    events: list[RoomEvent],
+) -> list[UUID]:
+    """Stop all open turns of a conversation; those that wait end at once.
+
+    Returns:
+        The turns whose runs are to be cancelled.
+    """
+    await admission.lock(session, open_turns[0].tenant_id)
+    running = []
+    for turn in open_turns:
+        await session.refresh(turn, with_for_update=True)
+        if turn.status not in OPEN_TURN_STATUSES:
+            continue
+        _request_stop(turn, user_id, now)
+        if turn.admitted_at is None:
+            events += await _settle(session, turn, TurnStatus.CANCELLED, TurnCode.STOPPED, None)
+        else:
+            running.append(turn.id)
+    return running
 
 
 async def _earlier(
@@ -189,68 +230,6 @@ async def _earlier(
             "This client_message_id was used for another message; give every message its own."
         )
     return Accepted(message_id, turn_id, conversation_id, status, duplicate=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What accepting depends on, read in one query under the conversation's lock."""
-
-    role: Role | None
-    limits: TenantLimits
-    on_busy: str | None
-    busy: bool
-    recent: int
-    oldest_seconds: float
-    now: datetime
-
-    def check_rate(self) -> None:
-        if self.recent >= self.limits.messages_per_minute:
-            wait = max(1.0, MESSAGES_WINDOW_SECONDS - self.oldest_seconds)
-            raise RateLimited(
-                f"At most {self.limits.messages_per_minute} messages a minute; wait {wait:.0f} s.",
-                retry_after=wait,
-            )
-
-
-async def _facts(session: AsyncSession, principal: Principal, conversation: Conversation) -> _Facts:
-    window = func.now() - timedelta(seconds=MESSAGES_WINDOW_SECONDS)
-    recent = (
-        select(
-            func.count().label("count"),
-            func.extract("epoch", func.now() - func.min(Message.created_at)).label("oldest"),
-        )
-        .where(Message.user_id == principal.user_id, Message.created_at > window)
-        .subquery()
-    )
-    busy = exists().where(
-        Turn.conversation_id == conversation.id, Turn.status.in_(OPEN_TURN_STATUSES)
-    )
-    row = (
-        await session.execute(
-            select(
-                Tenant.limits,
-                Project.settings["on_busy"].astext.label("on_busy"),
-                access.role_column(principal.user_id, conversation.project_id).label("role"),
-                busy.label("busy"),
-                recent.c.count.label("recent"),
-                recent.c.oldest,
-                func.clock_timestamp().label("now"),
-            )
-            .select_from(Project)
-            .join(Tenant, Tenant.id == Project.tenant_id)
-            .join(recent, true())
-            .where(Project.id == conversation.project_id)
-        )
-    ).one()
-    return _Facts(
-        role=access.role_named(row.role),
-        limits=TenantLimits.of(row.limits),
-        on_busy=row.on_busy,
-        busy=row.busy,
-        recent=row.recent,
-        oldest_seconds=float(row.oldest or 0),
-        now=row.now,
-    )
 
 
 async def _open_turns(session: AsyncSession, conversation_id: UUID) -> Sequence[Turn]:
@@ -298,14 +277,16 @@ class StopRequested:
 
     Attributes:
         cancel: Whether a workflow may be running that must be cancelled.
+        start: Turns that may run now because this one waits no longer.
     """
 
     turn: Turn
     cancel: bool
+    start: Sequence[TurnRef] = ()
 
 
 async def request_stop(session: AsyncSession, principal: Principal, turn_id: UUID) -> StopRequested:
-    """Put a stop on record. A turn that waits behind another ends here and now.
+    """Put a stop on record. A turn that waits, for another or for a place, ends here and now.
 
     Raises:
         NotFound: No such turn in a project of the principal.
@@ -315,56 +296,69 @@ async def request_stop(session: AsyncSession, principal: Principal, turn_id: UUI
     if found is None:
         raise NotFound
     await access.require(session, principal, found.project_id, Role.EDITOR)
-    await lock_conversation(session, found.conversation_id)
-    turn = await session.get_one(Turn, turn_id, with_for_update=True, populate_existing=True)
+    turn = await _lock(session, found)
     if turn.status not in OPEN_TURN_STATUSES:
         return StopRequested(turn, cancel=False)
     _request_stop(turn, principal.user_id, await clock(session))
-    first = await first_open(session, turn.conversation_id)
-    if first is not None and first.id != turn.id:
-        await _settle(session, turn, TurnStatus.CANCELLED, TurnCode.STOPPED, None)
-        return StopRequested(turn, cancel=False)
-    await session.flush()
-    return StopRequested(turn, cancel=True)
+    if turn.admitted_at is not None:
+        await session.flush()
+        return StopRequested(turn, cancel=True)
+    events = await _settle(session, turn, TurnStatus.CANCELLED, TurnCode.STOPPED, None)
+    admitted = await admit(session, turn.tenant_id)
+    await rooms.append(session, turn.project_id, events)
+    return StopRequested(turn, cancel=False, start=admitted)
 
 
-async def first_open(session: AsyncSession, conversation_id: UUID) -> Turn | None:
-    """The open turn whose move it is."""
-    return await session.scalar(
-        select(Turn)
-        .where(Turn.conversation_id == conversation_id, Turn.status.in_(OPEN_TURN_STATUSES))
-        .order_by(Turn.number)
-        .limit(1)
-    )
+async def _lock(session: AsyncSession, turn: Turn) -> Turn:
+    """The turn with all that its ending touches, locked in their order."""
+    await lock_conversation(session, turn.conversation_id)
+    await admission.lock(session, turn.tenant_id)
+    return await session.get_one(Turn, turn.id, with_for_update=True, populate_existing=True)
 
 
 async def finish(
     session: AsyncSession, turn_id: UUID, status: TurnStatus, code: str, detail: str | None = None
-) -> TurnRef | None:
-    """Bring a turn to its terminal state, settle what it left open, and name its successor.
+) -> list[TurnRef]:
+    """Bring a turn to its terminal state, settle what it left open, and name its successors.
 
     Safe to repeat: a turn that is terminal stays as it is.
 
     Returns:
-        The queued turn that may run now, if there is one.
+        The queued turns that may run now, of whatever conversation; seldom more than one.
     """
-    turn = await session.get(Turn, turn_id)
-    if turn is None:
-        return None
-    await lock_conversation(session, turn.conversation_id)
-    turn = await session.get_one(Turn, turn_id, with_for_update=True, populate_existing=True)
-    if turn.status in OPEN_TURN_STATUSES:
-        await _settle(session, turn, status, code, detail)
-    following = await first_open(session, turn.conversation_id)
-    if following is None:
-        return None
-    limits = TenantLimits.of(await session.scalar(select(Tenant.limits)) or {})
-    return _ref(following, limits)
+    found = await session.get(Turn, turn_id)
+    if found is None:
+        return []
+    turn = await _lock(session, found)
+    if turn.status not in OPEN_TURN_STATUSES:
+        # Whoever was told of the successors may have died with the answer.
+        limits = await _limits(session)
+        await _admit(session, turn.tenant_id, limits)
+        return [_ref(each, limits) for each in await admission.not_begun(session, turn.tenant_id)]
+    events = await _settle(session, turn, status, code, detail)
+    admitted = await admit(session, turn.tenant_id)
+    await rooms.append(session, turn.project_id, events)
+    return admitted
+
+
+async def admit(session: AsyncSession, tenant_id: UUID) -> list[TurnRef]:
+    """Give out the tenant's free places: after a deletion, or where somebody could not."""
+    return await _admit(session, tenant_id, await _limits(session))
+
+
+async def _admit(session: AsyncSession, tenant_id: UUID, limits: TenantLimits) -> list[TurnRef]:
+    places = limits.concurrent_turns
+    return [_ref(turn, limits) for turn in await admission.admit(session, tenant_id, places)]
+
+
+async def _limits(session: AsyncSession) -> TenantLimits:
+    return TenantLimits.of(await session.scalar(select(Tenant.limits)) or {})
 
 
 async def _settle(
     session: AsyncSession, turn: Turn, status: TurnStatus, code: str, detail: str | None
-) -> None:
+) -> list[RoomEvent]:
+    """End a turn and what it left open; the events that say so are the caller's to append."""
     events: list[RoomEvent] = []
     message_status = "stopped" if status is TurnStatus.CANCELLED else "failed"
     events += await settle_open(session, turn)
@@ -381,7 +375,7 @@ async def _settle(
         update(Conversation).where(Conversation.id == turn.conversation_id).values(updated_at=now)
     )
     await session.flush()
-    await rooms.append(session, turn.project_id, [*events, _status_event(turn)])
+    return [*events, _status_event(turn)]
 
 
 async def get(session: AsyncSession, principal: Principal, turn_id: UUID) -> Turn:
@@ -402,7 +396,7 @@ async def ref_of(session: AsyncSession, turn_id: UUID) -> TurnRef | None:
     turn = await session.get(Turn, turn_id)
     if turn is None or turn.status not in OPEN_TURN_STATUSES:
         return None
-    return _ref(turn, TenantLimits.of(await session.scalar(select(Tenant.limits)) or {}))
+    return _ref(turn, await _limits(session))
 
 
 async def live_turns(session: AsyncSession, project_id: UUID) -> Sequence[Turn]:

@@ -199,6 +199,8 @@ class ConversationTurn:
         workflow.upsert_search_attributes([TURN_STATUS.value_set(status)])
         if ended.next_turn is not None:
             await start_turn(ended.next_turn)
+        for turn in ended.also:
+            await start_turn(turn)
 
     def _ending_of(self, exc: BaseException) -> tuple[TurnStatus, str]:
         """Terminal state that an exception out of the loop stands for."""

@@ -134,7 +134,10 @@ class ToolCallRef:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Outcome of a model call: the tool calls to run; none means the turn is answered."""
+    """Outcome of a model call: the tool calls to run, and whether the turn is answered.
+
+    Without calls it is answered, unless messages have joined it that the call has not seen.
+    """
 
     message_id: str
     tool_calls: list[ToolCallRef] = field(default_factory=list)
@@ -167,9 +170,10 @@ class FinishInput:
 
 @dataclass(frozen=True, slots=True)
 class FinishResult:
-    """The queued turn of the same conversation that may run now, if any."""
+    """Queued turns that may run now: usually one, of whatever conversation of the tenant."""
 
     next_turn: TurnRef | None = None
+    also: list[TurnRef] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,7 @@ async def delete_conversation(
     """Delete a conversation with all its messages; what runs in it is stopped."""
     async with edge.database.tenant_session(principal.tenant_id) as session:
         open_turns = await conversations.delete(session, principal, conversation_id)
-    for turn_id in open_turns:
-        await edge.turns.abandon(turn_id)
+    await edge.turns.abandon(principal, open_turns)
     return Response(status_code=204)
 
 

@@ -152,5 +152,4 @@ async def delete_project(
             "project.delete", "project", project_id, project_id=project_id,
         )  # fmt: skip
     await control.project_deleted(edge.publisher, project_id)
-    for turn_id in open_turns:
-        await edge.turns.abandon(turn_id)
+    await edge.turns.abandon(principal, open_turns)

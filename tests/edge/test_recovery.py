@@ -516,11 +516,11 @@ async def test_an_attempt_that_was_replaced_stores_nothing(team: Team, system: S
 
     async with database.tenant_session(team.tenant_id) as session:
         accepted = await turns.accept(session, me, conversation, "never started", "x")
-    assert accepted.start is not None
+    (ref,) = accepted.start
     attempts = []
     for _ in range(2):
         async with database.tenant_session(team.tenant_id) as session:
-            begun = await steps.begin(session, StepInput(accepted.start, 1))
+            begun = await steps.begin(session, StepInput(ref, 1))
             assert begun is not None
             attempts.append(replace(begun, message=copy.copy(begun.message)))
     first, second = attempts

@@ -8,7 +8,7 @@ import pytest
 from tests.edge.rest_fixtures import Company, Rest, checked
 
 DEFAULTS = {
-    "on_busy": "enqueue", "agent_replies": "always",
+    "on_busy": "enqueue", "on_busy_by_role": {}, "agent_replies": "always",
     "http_allowed_hosts": [], "http_allowed_ports": [80, 443],
 }  # fmt: skip
 

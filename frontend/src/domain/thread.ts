@@ -1,6 +1,7 @@
 /**
  * The messages of one conversation: pages from REST and durable events, in one order.
- * Order is by turn as the server accepted them, within a turn the question first, then by arrival.
+ * Order is by turn as the server accepted them, within a turn the question first, then by arrival;
+ * a message that joined a running turn names the one it stands behind, which may arrive after it.
  */
 import type {
   AnnouncedCall,
@@ -80,13 +81,28 @@ export function addMessage(thread: Thread, { message, seq }: MessageCreatedData)
   const group = thread.groups.find(({ key }) => key === groupKey(message))
   if (!group) {
     thread.groups.push({ ...newGroup(message), rank: seq, messages: [message] })
-  } else if (message.role === 'user' && !group.messages.some(({ role }) => role === 'user')) {
+  } else if (message.role === 'user' && standsBehind(message) === undefined) {
     group.messages.unshift(message)
     group.rank = seq
   } else {
-    group.messages.push(message)
+    place(group, message)
   }
   thread.groups.sort((a, b) => a.rank - b.rank)
+}
+
+/** The message that one which joined a running turn stands behind. */
+function standsBehind(message: Message): unknown {
+  return message.metadata.after
+}
+
+/** Puts a message behind the one it names, before one that names it, else at its turn's end. */
+function place(group: TurnGroup, message: Message): void {
+  const behind = standsBehind(message)
+  const at = group.messages.findIndex(({ id }) => id === behind)
+  const before = group.messages.findIndex((other) => standsBehind(other) === message.id)
+  if (at >= 0) group.messages.splice(at + 1, 0, message)
+  else if (before >= 0) group.messages.splice(before, 0, message)
+  else group.messages.push(message)
 }
 
 /** The assistant's message of that id, made on its first sign of life. */
@@ -108,7 +124,7 @@ export function ensureAssistant(thread: Thread, ref: AssistantRef, at: number): 
     created_at: new Date(at).toISOString(),
   }
   const group = thread.groups.find(({ turnId }) => turnId === ref.turn_id)
-  if (group) group.messages.push(message)
+  if (group) place(group, message)
   else thread.groups.push({ ...newGroup(message), rank: UNPLACED, messages: [message] })
   // Read back: in a reactive thread the stored message is the one that tells its readers.
   return findMessage(thread, ref.message_id) ?? message
