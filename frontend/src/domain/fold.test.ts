@@ -243,6 +243,41 @@ describe('assistant text', () => {
   })
 })
 
+describe('a message that joins a running turn', () => {
+  const steered = (seq: number, id: string, after: string) =>
+    messageCreated(seq, { id, content: id, metadata: { after } })
+
+  test('stands behind the one it names, whichever is heard of first', () => {
+    fold(room, messageCreated(1))
+    fold(room, steered(2, 's1', 'a1'))
+    fold(room, delta(0, 'one'))
+    fold(room, delta(0, 'two', { message_id: 'a2' }))
+    fold(room, steered(3, 's2', 's1'))
+    expect(shown()).toEqual([
+      'm1:Which region leads?:complete',
+      'a1:one:streaming',
+      's1:s1:complete',
+      's2:s2:complete',
+      'a2:two:streaming',
+    ])
+  })
+
+  test('is not the question of its turn', () => {
+    fold(room, delta(0, 'one'))
+    fold(room, steered(1, 's1', 'a1'))
+    fold(room, messageCreated(2))
+    expect(shown().map((line) => line.split(':')[0])).toEqual(['m1', 'a1', 's1'])
+  })
+
+  test('keeps its place when the messages are loaded again', () => {
+    const answer = message({ id: 'a1', role: 'assistant', content: 'one' })
+    const joining = message({ id: 's1', content: 's1', metadata: { after: 'a1' } })
+    foldPage(room, CONVERSATION, page([message(), answer, joining], 3), [], AT)
+    fold(room, delta(0, 'two', { message_id: 'a2' }))
+    expect(shown().map((line) => line.split(':')[0])).toEqual(['m1', 'a1', 's1', 'a2'])
+  })
+})
+
 describe('tools', () => {
   test('a call is pending, then what its results say', () => {
     fold(room, messageCreated(1))
