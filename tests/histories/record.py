@@ -119,6 +119,32 @@ async def queued(system: System) -> list[str]:
     return turns
 
 
+async def steer(system: System) -> list[str]:
+    """Joined while it answers: the answer becomes a step, and another one follows."""
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} #text:40:40")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(lambda: any(len(t.text) > 50 for t in room.state.texts.values()))
+        joined = await room.ask(conversation, f"{MARK} #say:joined", on_busy="steer")
+        assert joined["data"]["turn_id"] == turn_id
+        await room.turn(turn_id)
+    return [turn_id]
+
+
+async def places(system: System) -> list[str]:
+    """Two turns of a tenant with one place, in conversations of their own."""
+    team = await system.team(concurrent_turns=1)
+    talks = [await team.conversation() for _ in range(2)]
+    async with team.room() as room:
+        asked = [await room.ask(talk, f"{MARK} #text:30:60") for talk in talks]
+        turns = [ack["data"]["turn_id"] for ack in asked]
+        for turn_id in turns:
+            await room.turn(turn_id)
+    return turns
+
+
 async def worker_killed(system: System) -> list[str]:
     """The worker dies in the middle of an answer and another one begins it again."""
     team = await system.team()
@@ -156,6 +182,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     refused,
     stop,
     queued,
+    steer,
+    places,
     worker_killed,
     worker_killed_and_stopped,
 )

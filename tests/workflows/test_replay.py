@@ -78,7 +78,9 @@ def test_the_histories_tell_what_their_names_say() -> None:
     for stopped in ("stop-1", "worker_killed_and_stopped-1"):
         assert "WORKFLOW_EXECUTION_CANCEL_REQUESTED" in kinds(stopped)
         assert activities(stopped) == [reply, finish]
-    assert "CHILD_WORKFLOW_EXECUTION_STARTED" in kinds("queued-1")
+    assert activities("steer-1") == [reply, reply, finish]
+    for handed_on in ("queued-1", "places-1"):
+        assert "CHILD_WORKFLOW_EXECUTION_STARTED" in kinds(handed_on)
 
 
 # --- the replay would notice ---------------------------------------------------------------------

@@ -248,6 +248,22 @@ def with_event(
 # --- queued turns -------------------------------------------------------------------------------
 
 
+async def test_an_ending_starts_every_turn_it_made_room_for(world: World) -> None:
+    turn, following, *others = a_turn(), a_turn(), a_turn(), a_turn()
+    world.turns.following = {turn.turn_id: following}
+    # One of them was started by somebody else already.
+    world.turns.also = {turn.turn_id: [others[0], following, others[1]]}
+    assert await world.run(turn) == "completed"
+    for each in (following, *others):
+        assert await world.handle(each).result() == "completed"
+
+
+async def test_an_answer_that_was_joined_is_a_step(world: World) -> None:
+    world.model.script = [asks(), ANSWER]
+    assert await world.run(a_turn()) == "completed"
+    assert world.log == ["model 1", "model 2", "finish"]
+
+
 async def test_a_queued_turn_starts_as_a_child_that_outlives_its_parent(world: World) -> None:
     turn, following = a_turn(), a_turn()
     world.turns.following = {turn.turn_id: following}

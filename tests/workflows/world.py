@@ -117,13 +117,14 @@ class ScriptedTools(ToolActivities):
 
 
 class ScriptedTurns(TurnActivities):
-    """Notes the endings; `following` says which turn waits behind which."""
+    """Notes the endings; `following` and `also` say which turns wait behind which."""
 
     def __init__(self, log: list[Any]) -> None:
         self.log = log
         self.act: Exception | Act | None = None
         self.settle: Exception | Act | ToolRunResult = ToolRunResult("failed")
         self.following: dict[str, TurnRef] = {}
+        self.also: dict[str, list[TurnRef]] = {}
         self.endings: list[FinishInput] = []
         self.settled: list[ToolRunInput] = []
 
@@ -141,7 +142,8 @@ class ScriptedTurns(TurnActivities):
         self.endings.append(finish)
         if self.act is not None:
             await _play(self.act, finish)
-        return FinishResult(self.following.get(finish.turn.turn_id))
+        turn_id = finish.turn.turn_id
+        return FinishResult(self.following.get(turn_id), self.also.get(turn_id, []))
 
 
 class ScriptedSweep(HousekeepingActivities):
