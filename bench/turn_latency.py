@@ -137,7 +137,8 @@ async def start(stack: AsyncExitStack, folder: Path) -> tuple[System, str]:
     system.edges = [await system.start_edge(**demo)]
     system.workers = [await system.start_worker()]
     connection = await asyncpg.connect(system.postgres.owner_dsn)
-    await connection.execute("UPDATE tenants SET limits = '{\"messages_per_minute\": 1000000}'")
+    limits = '{"messages_per_minute": 1000000, "concurrent_turns": 10000}'
+    await connection.execute("UPDATE tenants SET limits = $1", limits)
     await connection.close()
     return system, f"http://127.0.0.1:{port}/v1"
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import access, admission, rooms, steering
 from store.access import Role
-from store.asking import asking
+from store.asking import Asking, asking
 from store.database import clock
 from store.errors import Busy, Conflict, NotFound
 from store.limits import TenantLimits
@@ -106,8 +106,7 @@ async def accept(
     open_turns = await _open_turns(session, conversation_id) if facts.busy else []
     if open_turns and on_busy == "reject":
         raise Busy("A turn is running here. Wait for it, stop it, or send to queue behind it.")
-    now, limits = facts.now, facts.limits
-    conversation.updated_at = now
+    conversation.updated_at = facts.now
     message = Message(
         id=uuid4(),
         tenant_id=principal.tenant_id,
@@ -120,63 +119,81 @@ async def accept(
         epoch=0,
         tool_calls=[],
         extra={},
-        created_at=now,
+        created_at=facts.now,
     )
     if open_turns and on_busy == "steer":
-        joined = await steering.join(session, open_turns[0].id, message, limits)
-        if joined is not None:
-            shape = MessageShape.of(message, principal.name).wire()
-            await rooms.append(
-                session, joined.project_id, [MessageCreated(shape, client_message_id)]
-            )
+        turn = await steering.join(session, open_turns[0].id, message, facts.limits)
+        if turn is not None:
+            await rooms.append(session, turn.project_id, [_created(message, principal)])
             # It may have been admitted a moment ago; a second start changes nothing.
-            starts = joined.admitted_at is not None and joined.status == TurnStatus.QUEUED
+            starts = turn.admitted_at is not None and turn.status == TurnStatus.QUEUED
             return Accepted(
-                message.id, joined.id, conversation_id, joined.status, duplicate=False,
-                start=[_ref(joined, limits)] if starts else [],
-            )  # fmt: skip
+                message_id=message.id,
+                turn_id=turn.id,
+                conversation_id=conversation_id,
+                status=turn.status,
+                duplicate=False,
+                start=[_ref(turn, facts.limits)] if starts else (),
+            )
+    interrupt = open_turns if on_busy == "interrupt" else ()
+    waits = bool(open_turns) and not interrupt
+    return await _begin_turn(session, principal, conversation, message, facts, interrupt, waits)
 
+
+async def _begin_turn(
+    session: AsyncSession,
+    principal: Principal,
+    conversation: Conversation,
+    message: Message,
+    facts: Asking,
+    interrupt: Sequence[Turn],
+    waits: bool,
+) -> Accepted:
+    """A turn of its own for a message: in the place of those it interrupts, or behind the rest."""
     conversation.turn_count += 1
     turn = Turn(
         id=uuid4(),
         tenant_id=principal.tenant_id,
         project_id=conversation.project_id,
-        conversation_id=conversation_id,
+        conversation_id=conversation.id,
         message_id=message.id,
         number=conversation.turn_count,
         status=TurnStatus.QUEUED,
         asked_by=principal.user_id,
-        created_at=now,
+        created_at=facts.now,
     )
     message.turn_id, message.turn_number, message.position = turn.id, turn.number, 0
     session.add(turn)
     events: list[RoomEvent] = []
     if turn.number == 1 and conversation.title == DEFAULT_TITLE:
-        conversation.title = cut(" ".join(content.split()), 60) or DEFAULT_TITLE
+        conversation.title = cut(" ".join(message.content.split()), 60) or DEFAULT_TITLE
         live = LiveShape(turn_id=turn.id, status=TurnStatus.QUEUED)
         events.append(ConversationChanged(ConversationShape.of(conversation, live).wire()))
     interrupted: list[UUID] = []
-    if open_turns and on_busy == "interrupt":
-        interrupted = await _interrupt(session, open_turns, principal.user_id, now, events)
-    first = not open_turns or (on_busy == "interrupt" and not interrupted)
+    if interrupt:
+        interrupted = await _interrupt(session, interrupt, principal.user_id, facts.now, events)
     await session.flush()
     session.add(message)
     await session.flush()
-    admitted = await _admit(session, principal.tenant_id, limits) if first else []
-    events += [
-        MessageCreated(MessageShape.of(message, principal.name).wire(), client_message_id),
-        _status_event(turn),
-    ]
+    admitted: Sequence[TurnRef] = ()
+    if not waits and not interrupted:
+        admitted = await _admit(session, principal.tenant_id, facts.limits)
+    events += [_created(message, principal), _status_event(turn)]
     await rooms.append(session, conversation.project_id, events)
     return Accepted(
         message_id=message.id,
         turn_id=turn.id,
-        conversation_id=conversation_id,
+        conversation_id=conversation.id,
         status=TurnStatus.QUEUED,
         duplicate=False,
         start=admitted,
         interrupted=interrupted,
     )
+
+
+def _created(message: Message, principal: Principal) -> MessageCreated:
+    shape = MessageShape.of(message, principal.name).wire()
+    return MessageCreated(shape, message.client_message_id)
 
 
 async def _interrupt(
