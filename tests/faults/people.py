@@ -4,6 +4,7 @@ The model behind the state machine of ``test_people.py``; its steps are coroutin
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -74,7 +75,7 @@ class People:
     online: dict[str, bool] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     calls_before: int = 0
-    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     # --- beginning and end ----------------------------------------------------------------------
 
