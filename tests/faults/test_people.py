@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -25,9 +24,9 @@ from tests.faults.people import KINDS, NAMES, People
 from tests.faults.scene import Scene
 
 EXAMPLES = int(os.environ.get("EVERTURN_TEST_EXAMPLES", "0"))
-STEPS = int(os.environ.get("EVERTURN_TEST_STEPS", "12"))
+STEPS = int(os.environ.get("EVERTURN_TEST_STEPS", "15"))
 PROFILE = settings(
-    max_examples=EXAMPLES or 4,
+    max_examples=EXAMPLES or 8,
     stateful_step_count=STEPS,
     derandomize=not EXAMPLES,
     phases=(Phase.generate, Phase.shrink) if EXAMPLES else (Phase.generate,),
@@ -39,9 +38,10 @@ PROFILE = settings(
 # A worker that dies is missed by its heartbeats, ten seconds later: one death in an example.
 DEATHS = 1
 
-who = st.sampled_from(NAMES)
-talk = st.sampled_from([0, 0, 0, 1])
-busy = st.sampled_from(["enqueue", "steer", "steer", "interrupt", "reject"])
+# One rule with weights instead of many: most examples are to be full of messages.
+ACTS = (
+    ("send",) * 6 + ("hesitate",) * 3 + ("rejoin",) * 3 + ("stop", "stop", "drop", "resend", "kill")
+)
 
 
 def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
@@ -68,47 +68,38 @@ def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
         def gather(self) -> None:
             self.people = wait(People.gathered(scene, linus))
 
-        @rule(who=who, talk=talk, kind=st.sampled_from(list(KINDS)), on_busy=busy)
-        def send(self, who: str, talk: int, kind: str, on_busy: str) -> None:
-            assert self.people
-            self.do(self.people.send(who, talk, kind, on_busy))
-
-        @rule(who=who, kind=st.sampled_from(list(KINDS)), on_busy=busy, ms=st.integers(0, 150))
-        def send_soon_after(self, who: str, kind: str, on_busy: str, ms: int) -> None:
-            assert self.people
-            self.do(asyncio.sleep(ms / 1000))
-            self.do(self.people.send(who, 0, kind, on_busy))
-
-        @rule(which=st.integers(0, 9))
-        def resend(self, which: int) -> None:
-            assert self.people
-            self.do(self.people.resend(which))
-
-        @rule(who=who, which=st.integers(0, 3))
-        def stop(self, who: str, which: int) -> None:
-            assert self.people
-            self.do(self.people.stop(who, which))
-
-        @rule(who=who)
-        def drop(self, who: str) -> None:
-            assert self.people
-            self.do(self.people.drop(who))
-
-        @rule(who=who, edge=st.integers(0, 1))
-        def rejoin(self, who: str, edge: int) -> None:
-            assert self.people
-            self.do(self.people.rejoin(who, edge))
-
-        @precondition(lambda self: self.deaths < DEATHS and self.people and self.people.sent)
-        @rule()
-        def kill_worker(self) -> None:
-            assert self.people
-            self.deaths += 1
-            self.do(self.people.replace_worker())
+        @rule(
+            act=st.sampled_from(ACTS),
+            who=st.sampled_from(NAMES),
+            talk=st.sampled_from([0, 0, 0, 1]),
+            kind=st.sampled_from(list(KINDS)),
+            on_busy=st.sampled_from(["enqueue", "steer", "steer", "interrupt", "reject"]),
+            number=st.integers(0, 9),
+        )
+        def act(self, act: str, who: str, talk: int, kind: str, on_busy: str, number: int) -> None:
+            people = self.people
+            assert people is not None
+            match act:
+                case "send":
+                    self.do(people.send(who, talk, kind, on_busy))
+                case "hesitate":
+                    self.do(asyncio.sleep(number / 40))
+                case "resend":
+                    self.do(people.resend(number))
+                case "stop":
+                    self.do(people.stop(who, number))
+                case "drop":
+                    self.do(people.drop(who))
+                case "rejoin":
+                    self.do(people.rejoin(who, number % 2))
+                case "kill" if people.sent and self.deaths < DEATHS:
+                    self.deaths += 1
+                    self.do(people.replace_worker())
 
         def teardown(self) -> None:
             if self.people is None:
                 return
+            print(f"{len(self.people.sent)} messages, {self.deaths} deaths")
             try:
                 if not self.broken:
                     wait(self.people.quiet())
