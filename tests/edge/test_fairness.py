@@ -59,11 +59,19 @@ async def test_a_burst_runs_within_its_places_and_others_hardly_notice(
                 noisy.tenant_id,
             )
             most = max(most, rows[0][0])
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
 
-    async with team.room("ada", 0) as quiet, noisy.room("ada", 1) as loud:
+    async def all_over() -> bool:
+        rows = await system.sql(
+            "SELECT count(*) FROM turns WHERE tenant_id = $1::uuid AND status = 'completed'",
+            noisy.tenant_id,
+        )
+        return rows[0][0] == BURST
+
+    async with team.room("ada", 0) as quiet:
         base = [await first_word(quiet, conversation, f"base {n} #text:3") for n in range(SAMPLES)]
         watching = asyncio.create_task(watch())
+        started = time.monotonic()
         answers = asyncio.gather(
             *(
                 (noisy.ada if n % 2 else noisy.grace).post(
@@ -77,10 +85,13 @@ async def test_a_burst_runs_within_its_places_and_others_hardly_notice(
             await first_word(quiet, conversation, f"during {n} #text:3") for n in range(SAMPLES)
         ]
         acks = [checked(answer) for answer in await answers]
+        accepted = time.monotonic() - started
         assert sum(ack["status"] == "running" for ack in acks) >= PLACES
-        for ack in acks:
-            assert await loud.turn(ack["turn_id"], timeout=60) == "completed"
+        await system.until(all_over, timeout=90)
         watching.cancel()
+    print(
+        f"{BURST} accepted within {accepted:.1f} s, over within {time.monotonic() - started:.1f} s"
+    )
     print(f"first word: quiet {shown(base)} s, beside the burst {shown(during)} s")
     assert 1 < most <= PLACES
     # Those who waited began in the order in which they were accepted, whatever their conversations.

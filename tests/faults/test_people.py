@@ -39,9 +39,7 @@ PROFILE = settings(
 DEATHS = 1
 
 # One rule with weights instead of many: most examples are to be full of messages.
-ACTS = (
-    ("send",) * 6 + ("hesitate",) * 3 + ("rejoin",) * 3 + ("stop", "stop", "drop", "resend", "kill")
-)
+ACTS = ("send",) * 6 + ("hesitate", "rejoin", "kill") * 2 + ("stop", "stop", "drop", "resend")
 
 
 def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
