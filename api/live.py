@@ -115,7 +115,12 @@ class LiveRoom:
         elif turn_id in self.turns:
             self.turns[turn_id].status = status
         else:
-            self.turns[turn_id] = LiveTurn(turn_id, data["conversation_id"], status)
+            turn = LiveTurn(turn_id, data["conversation_id"], status)
+            # Deltas need no commit and may overtake the news of their own turn.
+            for text in self.texts.values():
+                if text.turn_id == turn_id:
+                    turn.message_id = text.message_id
+            self.turns[turn_id] = turn
 
     def end(self, message_id: str) -> None:
         """Forget a text that has ended; deltas of it that are still on their way are late."""
