@@ -12,6 +12,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from workflows import policies
 from workflows.turn import ConversationTurn, priority, run_timeout, search_attributes
 from workflows.types import Queue, TurnRef, turn_workflow_id
 
@@ -46,6 +47,7 @@ class TurnRuns:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=search_attributes(turn),
                 run_timeout=run_timeout(turn),
+                task_timeout=policies.WORKFLOW_TASK_TIMEOUT,
                 static_summary=f"turn in conversation {turn.conversation_id}",
                 priority=priority(turn),
                 rpc_timeout=RPC_TIMEOUT,

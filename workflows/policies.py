@@ -44,5 +44,8 @@ RUN_TIMEOUT_MARGIN = timedelta(minutes=35)
 # A run that has grown so far hands over to the next: the largest step, 128 parallel calls, fits in
 # twice as many, far from the server's limits.
 MAX_RUN_EVENTS = 1_000
+# A task of the workflow takes milliseconds; one that was handed to a worker which died, or hangs,
+# is given to another after this.
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=3)
 SWEEP_TIMEOUT = timedelta(seconds=60)
 SWEEP_RETRY = RetryPolicy(maximum_attempts=1)

@@ -111,6 +111,7 @@ class ConversationTurn:
             workflow.continue_as_new(
                 replace(self._turn, carried=Carried(step, self._deadline.timestamp())),
                 run_timeout=self._remaining() + policies.RUN_TIMEOUT_MARGIN,
+                task_timeout=policies.WORKFLOW_TASK_TIMEOUT,
             )
 
     async def _generate(self, step: int) -> StepResult:
@@ -236,6 +237,7 @@ async def start_turn(turn: TurnRef) -> None:
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=ParentClosePolicy.ABANDON,
             run_timeout=run_timeout(turn),
+            task_timeout=policies.WORKFLOW_TASK_TIMEOUT,
             search_attributes=search_attributes(turn),
             static_summary=f"turn in conversation {turn.conversation_id}",
             priority=priority(turn),

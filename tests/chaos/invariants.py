@@ -210,7 +210,16 @@ async def i15(trial: Trial) -> list[str]:
         await trial.converse(person, asked, "plain")
         seconds = (asked.ended_at or time.monotonic()) - began
         if seconds > RIGHT_AWAY_SECONDS or asked.status != "completed":
-            wrong.append(f"edge {index}: {asked.status or 'no end'} after {seconds:.1f} s")
+            epochs = [
+                held.epoch
+                for message_id, held in person.room.state.texts.items()
+                if person.room.state.messages[message_id].get("turn_id") == asked.turn_id
+            ]
+            acked = asked.acked_at - began
+            wrong.append(
+                f"edge {index}: {asked.status or 'no end'} after {seconds:.1f} s,"
+                f" acked after {acked:.1f} s, epochs {epochs}, turn {asked.turn_id}"
+            )
         await person.leave()
     return wrong
 

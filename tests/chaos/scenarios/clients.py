@@ -22,7 +22,7 @@ STOP_SECONDS = 3.0
 async def comings_and_goings(trial: Trial, run: Run) -> None:
     """G: sockets drop at every event and inside deltas, and resume on the other edge (P17)."""
     await trial.gather()
-    resumes = run.of(80, 500, 2_000)
+    resumes = run.of(40, 500, 2_000)
     offline = run.of(1, 3, 5)
     hoppers = [_Hopper(trial, number) for number in range(min(20, resumes // 4))]
     for hopper in hoppers:
@@ -131,7 +131,7 @@ def _rss(pid: int) -> int:
 async def twice_and_at_once(trial: Trial, run: Run) -> None:
     """H: the same message many times, many messages at once, stops at any moment (P20 to P22)."""
     await trial.gather()
-    rounds = run.of(16, 100, 330)
+    rounds = run.of(8, 100, 330)
     for number in range(rounds):
         await _same_again(trial, number)
     for _ in range(rounds):

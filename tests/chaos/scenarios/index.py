@@ -10,7 +10,7 @@ ALL = (
     Scenario("AK", "processes die at named points", "P01 P29 P30", points.points),
     Scenario("AS", "workers hang", "P36", hurting.asleep, since=1),
     Scenario("B", "edges die", "P03", hurting.edges),
-    Scenario("BS", "all edges restart at once", "P04", sockets.storm, judged=False),
+    Scenario("BS", "all edges restart at once", "P04", sockets.storm, since=1, judged=False),
     Scenario("C", "Temporal dies and hangs", "P05 P06 P36", hurting.temporal),
     Scenario("D", "PostgreSQL dies and hangs", "P07 P08 P09", hurting.postgres),
     Scenario("E", "the bus is cut", "P09 P17", hurting.bus),

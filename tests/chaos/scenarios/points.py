@@ -34,8 +34,12 @@ async def points(trial: Trial, run: Run) -> None:
     rounds = run.of(1, 6, 100)
     talk: set[asyncio.Task[None]] = set()
     for _ in range(rounds):
-        for name in trial.rng.sample(names, len(names)):
-            struck[name] += await _strike(trial, name, talk)
+        for part in ("worker", "edge"):
+            index = trial.rng.randrange(2)
+            here = [name for name in names if POINTS[name][0] == part]
+            for name in trial.rng.sample(here, len(here)):
+                struck[name] += await _strike(trial, name, f"{part}{index}", talk)
+            await trial.arena.restart(f"{part}{index}")
         struck["K3"] += await _strike_before_the_first_byte(trial, talk)
     await asyncio.gather(*talk)
     missed = [name for name, count in struck.items() if count < rounds]
@@ -60,28 +64,29 @@ def _talk(trial: Trial, kind: str, talk: set[asyncio.Task[None]], edge: int | No
     talk.add(asyncio.create_task(converse()))
 
 
-async def _strike(trial: Trial, name: str, talk: set[asyncio.Task[None]]) -> bool:
-    part, kind = POINTS[name]
-    index = trial.rng.randrange(2)
+async def _strike(trial: Trial, name: str, part: str, talk: set[asyncio.Task[None]]) -> bool:
+    """Start a process that dies at the point, and ask until it has; it stays dead."""
+    kind, question = POINTS[name]
+    index = int(part[-1])
     arena = trial.arena
     began = time.monotonic()
-    await arena.system.kill(arena.child(f"{part}{index}"))
+    if arena.child(part).alive:
+        await arena.system.kill(arena.child(part))
     armed = {"FAULT_POINT": f"{name}:{trial.rng.randint(1, 3)}"}
-    if part == "edge":
+    if kind == "edge":
         await arena.start_edge(index, **armed)
     else:
         await arena.start_worker(index, **armed)
-    child = arena.child(f"{part}{index}")
+    child = arena.child(part)
     for _ in range(MOST_QUESTIONS):
         if not child.alive or time.monotonic() > began + DIES_WITHIN_SECONDS:
             break
-        _talk(trial, kind, talk, index if part == "edge" else None)
+        _talk(trial, question, talk, index if kind == "edge" else None)
         await asyncio.sleep(0.4)
     died = not child.alive
     if not died:
         await arena.system.kill(child)
-    await arena.restart(f"{part}{index}")
-    arena.injected.append(Injected(f"kill {part}{index} at {name}", began, time.monotonic()))
+    arena.injected.append(Injected(f"kill {part} at {name}", began, time.monotonic()))
     return died
 
 
