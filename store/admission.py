@@ -4,34 +4,38 @@ One rule. A turn may run when it holds a place (`turns.admitted_at`). A place is
 that is the first open one of its conversation, and among those to the one that was accepted first.
 It is held until the turn ends; who waits for people (``awaiting_approval``) keeps nobody waiting.
 
-It is exact because all who give places take turns: `lock` serialises them per tenant, and the
-statement that counts starts after the lock is held, so it sees every place given before. Whoever
-ends a turn, or makes one the first of its conversation, gives out what is free in the same
-transaction; what nobody did (a worker died, a limit was raised) housekeeping does.
+It is exact because all who give places take turns: a lock serialises them per tenant, and the
+statement that counts starts after the lock is held, so it sees every place given before. Both are
+in the function ``admit_turns``, to hold the lock for no longer than the end of the transaction
+takes. Whoever ends a turn, or makes one the first of its conversation, gives out what is free in
+the same transaction; what nobody did (a worker died, a limit was raised) housekeeping does.
 
-In the order of locks (`store.turns`) the lock stands between conversation and turn, and rows of
-waiting turns are changed only under it; so `admit` comes before the events are appended.
+In the order of locks (`store.turns`) admission comes after the rows of turns that hold a place and
+before those of turns that wait: who changes a waiting turn takes `lock` first. `admit` comes
+before the events are appended, so nobody waits for a turn's row with a room locked.
 """
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from store.tables import Turn
-from workflows.types import OPEN_TURN_STATUSES, TurnStatus
+from workflows.types import TurnStatus
 
-HOLDING = (TurnStatus.QUEUED, TurnStatus.RUNNING)
 # A raised limit may free many places at once; who finds them starts so many, housekeeping the rest.
 MOST_AT_ONCE = 10
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('admission ' || :tenant_id, 0))")
+_ADMIT = text("SELECT * FROM admit_turns(:tenant_id, :places, :at_most)")
 
 
 async def lock(session: AsyncSession, tenant_id: UUID) -> None:
-    """Keep all others of the tenant from giving places until the transaction ends."""
+    """Keep all others of the tenant from giving places until the transaction ends.
+
+    Only for whoever changes turns that wait; `admit` takes it by itself.
+    """
     await session.execute(_LOCK, {"tenant_id": str(tenant_id)})
 
 
@@ -44,39 +48,11 @@ async def admit(session: AsyncSession, tenant_id: UUID, places: int) -> Sequence
     Returns:
         The turns to start once the transaction has been committed, oldest first.
     """
-    await lock(session, tenant_id)
-    held, ahead, waits = aliased(Turn), aliased(Turn), aliased(Turn)
-    taken = (
-        select(func.count())
-        .select_from(held)
-        .where(
-            held.tenant_id == tenant_id,
-            held.admitted_at.is_not(None),
-            held.status.in_(HOLDING),
-        )
-        .scalar_subquery()
-    )
-    waiting = (
-        select(waits.id)
-        .where(
-            waits.tenant_id == tenant_id,
-            waits.admitted_at.is_(None),
-            waits.status.in_(OPEN_TURN_STATUSES),
-            ~exists().where(
-                ahead.conversation_id == waits.conversation_id,
-                ahead.number < waits.number,
-                ahead.status.in_(OPEN_TURN_STATUSES),
-            ),
-        )
-        .order_by(waits.created_at, waits.id)
-        .limit(func.greatest(0, func.least(MOST_AT_ONCE, places - taken)))
-    )
+    given = {"tenant_id": tenant_id, "places": places, "at_most": MOST_AT_ONCE}
     admitted = await session.scalars(
-        update(Turn)
-        .where(Turn.id.in_(waiting))
-        .values(admitted_at=func.clock_timestamp())
-        .returning(Turn)
-        .execution_options(synchronize_session=False, populate_existing=True)
+        select(Turn)
+        .from_statement(_ADMIT.bindparams(**given))
+        .execution_options(populate_existing=True)
     )
     return sorted(admitted, key=lambda turn: (turn.created_at, turn.id))
 

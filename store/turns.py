@@ -1,8 +1,8 @@
 """Turns: accepted, begun, stopped, finished. Each function is one part of one transaction.
 
-Lock order is conversation, the tenant's admission, turn, message, tool execution, room: every
-writer takes them in this order, so two of them never wait for each other. Turns that wait for a
-place are given theirs before the room's lock is taken (`store.admission`).
+Lock order is conversation, turn, message, tool execution, the tenant's admission, turns that wait
+for a place (`store.admission`), room: every writer takes them in this order, so two of them never
+wait for each other.
 """
 
 from collections.abc import Sequence
@@ -208,7 +208,8 @@ async def _interrupt(
     Returns:
         The turns whose runs are to be cancelled.
     """
-    await admission.lock(session, open_turns[0].tenant_id)
+    if any(turn.admitted_at is None for turn in open_turns):
+        await admission.lock(session, open_turns[0].tenant_id)
     running = []
     for turn in open_turns:
         await session.refresh(turn, with_for_update=True)
@@ -329,7 +330,8 @@ async def request_stop(session: AsyncSession, principal: Principal, turn_id: UUI
 async def _lock(session: AsyncSession, turn: Turn) -> Turn:
     """The turn with all that its ending touches, locked in their order."""
     await lock_conversation(session, turn.conversation_id)
-    await admission.lock(session, turn.tenant_id)
+    if turn.admitted_at is None:
+        await admission.lock(session, turn.tenant_id)
     return await session.get_one(Turn, turn.id, with_for_update=True, populate_existing=True)
 
 

@@ -45,6 +45,33 @@ WAITING_TENANTS = """
         ORDER BY min(t.created_at) LIMIT at_most
     $$"""
 
+# As the caller: row-level security holds. The second statement sees what was committed while the
+# first waited. The lock's key is store.admission's.
+ADMIT_TURNS = """
+    CREATE FUNCTION admit_turns(tenant uuid, places integer, at_most integer)
+    RETURNS SETOF turns
+    LANGUAGE plpgsql VOLATILE SET search_path = public, pg_temp AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended('admission ' || tenant, 0));
+        RETURN QUERY
+        UPDATE turns SET admitted_at = clock_timestamp()
+        WHERE id IN (
+            SELECT w.id FROM turns w
+            WHERE w.tenant_id = tenant AND w.admitted_at IS NULL AND w.status IN {OPEN}
+              AND NOT EXISTS (
+                  SELECT 1 FROM turns o
+                  WHERE o.conversation_id = w.conversation_id AND o.number < w.number
+                    AND o.status IN {OPEN})
+            ORDER BY w.created_at, w.id
+            LIMIT greatest(0, least(at_most, places - (
+                SELECT count(*) FROM turns h
+                WHERE h.tenant_id = tenant AND h.admitted_at IS NOT NULL
+                  AND h.status IN ('queued', 'running')))))
+        RETURNING turns.*;
+    END $$"""
+# What each of ours may be called with, by the application alone.
+FUNCTIONS = ("tenants_waiting(interval, integer)", "admit_turns(uuid, integer, integer)")
+
 
 def upgrade() -> None:
     app = '"' + context.config.attributes["app_role"].replace('"', '""') + '"'
@@ -63,12 +90,15 @@ def upgrade() -> None:
     )
     op.execute(OPEN_TURNS.format(OPEN=OPEN, since="t.admitted_at"))
     op.execute(WAITING_TENANTS.format(OPEN=OPEN))
-    op.execute("REVOKE ALL ON FUNCTION tenants_waiting(interval, integer) FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION tenants_waiting(interval, integer) TO {app}")
+    op.execute(ADMIT_TURNS.format(OPEN=OPEN))
+    for function in FUNCTIONS:
+        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {app}")
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION tenants_waiting(interval, integer)")
+    for function in FUNCTIONS:
+        op.execute(f"DROP FUNCTION {function}")
     op.execute(OPEN_TURNS.format(OPEN=OPEN, since="t.created_at"))
     op.drop_index("ix_turns_places", "turns")
     op.drop_column("turns", "admitted_at")

@@ -42,8 +42,15 @@ DEATHS = 1
 ACTS = ("send",) * 6 + ("hesitate", "rejoin", "kill") * 2 + ("stop", "stop", "drop", "resend")
 
 
-def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
-    """The machine's class, bound to a system and to the loop on which its clients live."""
+def machine(
+    scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop, failures: list[Exception]
+) -> type:
+    """The machine's class, bound to a system and to the loop on which its clients live.
+
+    Args:
+        failures: Filled with what went wrong first: in a real system the same steps may go well
+            when Hypothesis repeats them, and it would then speak of that instead.
+    """
 
     def wait(act: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(act, loop).result(timeout=110)
@@ -58,8 +65,9 @@ def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
         def do(self, act: Coroutine[Any, Any, Any]) -> None:
             try:
                 wait(act)
-            except BaseException:
+            except Exception as exc:
                 self.broken = True
+                failures.append(exc)
                 raise
 
         @initialize()
@@ -100,7 +108,7 @@ def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
             print(f"{len(self.people.sent)} messages, {self.deaths} deaths")
             try:
                 if not self.broken:
-                    wait(self.people.quiet())
+                    self.do(self.people.quiet())
             finally:
                 wait(self.people.leave())
 
@@ -110,5 +118,9 @@ def machine(scene: Scene, linus: Any, loop: asyncio.AbstractEventLoop) -> type:
 @pytest.mark.timeout(4 * 3600 if EXAMPLES else 240)
 async def test_three_people_do_what_they_please(scene: Scene) -> None:
     linus = await People.hired(scene)
-    kind = machine(scene, linus, asyncio.get_running_loop())
-    await asyncio.to_thread(run_state_machine_as_test, kind, settings=PROFILE)
+    failures: list[Exception] = []
+    kind = machine(scene, linus, asyncio.get_running_loop(), failures)
+    try:
+        await asyncio.to_thread(run_state_machine_as_test, kind, settings=PROFILE)
+    except Exception as exc:
+        raise failures[0] if failures else exc from exc
