@@ -31,7 +31,9 @@ async def get(
         NotFound: There is none that he may see.
         Forbidden: His role is too small.
     """
-    row = await session.get(Conversation, conversation_id, with_for_update=lock or None)
+    # Not the key: see `store.turns.lock_conversation`.
+    locked = {"key_share": True} if lock else None
+    row = await session.get(Conversation, conversation_id, with_for_update=locked)
     if row is None:
         raise NotFound
     await access.require(session, principal, row.project_id, needed)
@@ -144,11 +146,12 @@ async def delete(
     row = await get(session, principal, conversation_id, Role.EDITOR, lock=True)
     if row.user_id != principal.user_id:
         await access.require(session, principal, row.project_id, Role.OWNER)
+    # Locked: a step that begins holds its turn and adds a message to the conversation.
     open_turns = (
         await session.scalars(
-            select(Turn.id).where(
-                Turn.conversation_id == row.id, Turn.status.in_(OPEN_TURN_STATUSES)
-            )
+            select(Turn.id)
+            .where(Turn.conversation_id == row.id, Turn.status.in_(OPEN_TURN_STATUSES))
+            .with_for_update()
         )
     ).all()
     shape = ConversationShape.of(row)

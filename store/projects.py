@@ -170,13 +170,14 @@ async def drop(session: AsyncSession, project_id: UUID) -> Sequence[UUID]:
         select(Conversation.id)
         .where(Conversation.project_id == project_id)
         .order_by(Conversation.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
+    # Then its turns: a step that begins holds its turn and adds a message to the conversation.
     open_turns = (
         await session.scalars(
-            select(Turn.id).where(
-                Turn.project_id == project_id, Turn.status.in_(OPEN_TURN_STATUSES)
-            )
+            select(Turn.id)
+            .where(Turn.project_id == project_id, Turn.status.in_(OPEN_TURN_STATUSES))
+            .with_for_update()
         )
     ).all()
     await session.execute(delete(Project).where(Project.id == project_id))

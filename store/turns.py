@@ -60,7 +60,10 @@ async def lock_conversation(session: AsyncSession, conversation_id: UUID) -> Con
         NotFound: There is none in this tenant.
     """
     row = await session.scalar(
-        select(Conversation).where(Conversation.id == conversation_id).with_for_update()
+        select(Conversation)
+        .where(Conversation.id == conversation_id)
+        # Not the key: whoever holds a turn's lock may add messages to the conversation meanwhile.
+        .with_for_update(key_share=True)
     )
     if row is None:
         raise NotFound
