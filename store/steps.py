@@ -190,19 +190,26 @@ def _running(turn: Turn, detail: str | None = None) -> TurnStatusChanged:
 
 
 async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[HistoryMessage]:
-    found = (
-        await session.execute(
-            select(Message, User.name)
-            .outerjoin(User, User.id == Message.user_id)
-            .where(
-                Message.conversation_id == turn.conversation_id,
-                # A call sees what stands before its message, however often it is made.
-                tuple_(Message.turn_number, Message.position) < tuple_(turn.number, now.position),
-            )
-            .order_by(Message.turn_number.desc(), Message.position.desc())
-            .limit(MAX_HISTORY_MESSAGES)
+    newest_first = (
+        select(Message, User.name)
+        .outerjoin(User, User.id == Message.user_id)
+        .where(
+            Message.conversation_id == turn.conversation_id,
+            # A call sees what stands before its message, however often it is made.
+            tuple_(Message.turn_number, Message.position) < tuple_(turn.number, now.position),
         )
-    ).all()
+        .order_by(Message.turn_number.desc(), Message.position.desc())
+    )
+    found = list((await session.execute(newest_first.limit(MAX_HISTORY_MESSAGES))).all())
+    oldest: Message | None = found[-1][0] if len(found) == MAX_HISTORY_MESSAGES else None
+    if oldest is not None and oldest.turn_id == turn.id:
+        # So long a turn loses its oldest steps, never what it was asked.
+        asked = newest_first.where(
+            Message.turn_id == turn.id,
+            Message.role == "user",
+            Message.position < oldest.position,
+        )
+        found += (await session.execute(asked)).all()
     rows = [row for row, _ in found]
     names = {row.id: name or "" for row, name in found}
     kept: list[Message] = []

@@ -931,6 +931,20 @@ async def test_a_conversation_of_many_messages_is_cut_between_turns(
     assert messages[1]["role"] == "user"
 
 
+async def test_a_turn_of_very_many_steps_keeps_its_question(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "MAX_HISTORY_MESSAGES", 3)
+    await shown(office, "earlier")
+    turn = await office.ask("for ever #loop:list_datasources:{}")
+    for step in range(1, 6):
+        await office.reply(turn, step=step)
+    messages = office.server.calls[-1].body["messages"]
+    roles = [m["role"] for m in messages[1:]]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant", "tool"]
+    assert messages[1]["content"].startswith("for ever")
+
+
 async def test_a_later_question_is_not_shown_to_an_earlier_turn(office: Office) -> None:
     first = await office.ask("first of two")
     await office.ask("waits in the queue")
