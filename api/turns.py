@@ -16,8 +16,9 @@ from store.runs import TurnRuns
 from store.tables import Turn
 from workflows.types import TurnRef
 
-# One tenant's burst must not hold every connection of this process's pool.
-ACCEPTS_PER_TENANT = 3
+# One tenant's burst shares this process with everybody, step by step: its accepts would only wait
+# for each other at its rooms and places in the database, each with a connection of the pool.
+ACCEPTS_PER_TENANT = 1
 # Two hundred at once take about half of this on two cores.
 ACCEPT_WAIT_SECONDS = 10.0
 
