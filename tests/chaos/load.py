@@ -150,6 +150,20 @@ class Trial:
         calm = len(self.baseline)
         return [a.ended_at - a.acked_at for a in self.asked[calm:] if a.ended_at and a.acked_at]
 
+    def judge_neighbours(
+        self, what: str, quiet: Sequence[float], beside: Sequence[float], size: int
+    ) -> None:
+        """I14: hold seconds beside a tenant in trouble against those without; reports both.
+
+        A handful of answers, as in the smoke size, has no tail worth judging: there the medians
+        are compared. A second is what two cores of a busy machine may cost anybody.
+        """
+        share = 0.5 if size == 0 else 0.95
+        base, now = quantile(quiet, share), quantile(beside, share)
+        self.figures[f"{what}, p50 / p95"] = f"{_p50_p95(quiet)} → {_p50_p95(beside)}"
+        harmed = now > max(2 * base, base + 1.0)
+        self.checks["I14"] = [f"{what}: {base:.2f} → {now:.2f} s"] if harmed else []
+
     def summarise(self) -> None:
         """Count what happened."""
         ended = [a for a in self.asked if a.status]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.chaos.load import ANSWERED, Trial, quantile
+from tests.chaos.load import ANSWERED, Trial
 from tests.chaos.scenarios.scenario import Run
 
 FAILED = frozenset({"failed"})
@@ -72,7 +72,6 @@ async def matrix(trial: Trial, run: Run) -> None:
     """Every shape a few times in one tenant, plain questions in the other (P10 to P16, I14)."""
     await trial.gather()
     await trial.measure(run.of(4, 12, 20))
-    trial.baseline.sort()
     troubled, calm = trial.tenants[0], trial.tenants[1]
     sick = [p for p in trial.people if p.tenant is troubled]
     well = [p for p in trial.people if p.tenant is calm]
@@ -107,9 +106,5 @@ async def matrix(trial: Trial, run: Run) -> None:
     await asyncio.gather(*(one(number, shape) for number in range(times) for shape in SHAPES))
     over.set()
     await watching
-    base, now = quantile(trial.baseline, 0.95), quantile(neighbours, 0.95)
     trial.figures["shapes"] = f"{len(SHAPES)} × {times}"
-    trial.figures["neighbours' p95"] = f"{base:.2f} → {now:.2f} s"
-    # Half a second is below what anybody notices and above this machine's noise.
-    harmed = now > max(1.5 * base, base + 0.5)
-    trial.checks["I14"] = [f"neighbours' p95 went from {base:.2f} to {now:.2f} s"] if harmed else []
+    trial.judge_neighbours("neighbours", trial.baseline, neighbours, run.size)
