@@ -203,11 +203,12 @@ async def i15(trial: Trial) -> list[str]:
 
     The first one may still be handed to somebody who has died; a second one may not.
     """
-    wrong = []
-    for index in range(len(trial.arena.system.edges)):
-        if await _slow_on(trial, index) and (slow := await _slow_on(trial, index)):
-            wrong.append(slow)
-    return wrong
+    edges = range(len(trial.arena.system.edges))
+    return [
+        slow
+        for index in edges
+        if await _slow_on(trial, index) and (slow := await _slow_on(trial, index))
+    ]
 
 
 async def _slow_on(trial: Trial, index: int) -> str | None:
