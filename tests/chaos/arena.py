@@ -12,6 +12,7 @@ from typing import Any
 
 from embedded.processes import Child
 from embedded.readiness import http_get
+from store.limits import TenantLimits
 from tests.chaos.proxy import Proxy
 from tests.system import Bus, Edge, System, Team, checked, running
 
@@ -225,7 +226,7 @@ class Arena:
     async def settle(self, count: int, rng: Any) -> None:
         """Create tenants, each allowed to use the countable effects."""
         for number in range(count):
-            team = await self.system.team()
+            team = await self.system.team(concurrent_turns=TenantLimits().concurrent_turns)
             rules = {"items": [{"tool": "pay", "policy": "allow"}]}
             checked(await team.admin.put("/api/admin/tool-policies", json=rules))
             self.tenants.append(Tenant(team, f"canary{number}x{rng.randrange(16**8):08x}"))
