@@ -31,19 +31,14 @@ TEXTS = {
 class GiantModel(ModelServer):
     @override
     async def _stream(
-        self, call: Call, names: dict[str, list[str]], tools: list[list[str]]
+        self, call: Call, names: dict[str, list[str]], tools: list[list[str]], step: int
     ) -> AsyncIterator[bytes]:
-        done = 0
-        for message in reversed(call.body["messages"]):
-            if message["role"] == "user":
-                break
-            done += message["role"] == "assistant"
-        if "args" in names and done == 0:
+        if "args" in names and step == 0:
             filler = "x" * int(names["args"][0])
             tools = [["list_datasources", f'{{"filler":"{filler}"}}']]
-        if "steps" in names and done < int(names["steps"][0]):
+        if "steps" in names and step < int(names["steps"][0]):
             tools = [["list_datasources", "{}"]]
-        async for part in super()._stream(call, names, tools):
+        async for part in super()._stream(call, names, tools, step):
             yield part
 
     @override
