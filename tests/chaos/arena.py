@@ -146,11 +146,11 @@ class Arena:
 
     def child(self, part: str) -> Child:
         """The process of a part: ``edge0``, ``worker1``, ``temporal``, ``postgres``, ``bus``."""
-        kind, index = part.rstrip("0123456789"), part.lstrip("abcdefghijklmnopqrstuvwxyz")
+        kind, index = _named(part)
         if kind == "edge":
-            return self.system.edges[int(index)].child
+            return self.system.edges[index].child
         if kind == "worker":
-            return self.system.workers[int(index)]
+            return self.system.workers[index]
         nats = self.system.nats
         child = {
             "temporal": self.system.temporal_child,
@@ -162,12 +162,12 @@ class Arena:
 
     async def restart(self, part: str) -> None:
         """Start a part again that has ended."""
-        kind, index = part.rstrip("0123456789"), part.lstrip("abcdefghijklmnopqrstuvwxyz")
+        kind, index = _named(part)
         match kind:
             case "edge":
-                await self.start_edge(int(index))
+                await self.start_edge(index)
             case "worker":
-                await self.start_worker(int(index))
+                await self.start_worker(index)
             case "temporal":
                 await self.system.start_temporal()
             case "postgres":
@@ -230,6 +230,12 @@ class Arena:
             rules = {"items": [{"tool": "pay", "policy": "allow"}]}
             checked(await team.admin.put("/api/admin/tool-policies", json=rules))
             self.tenants.append(Tenant(team, f"canary{number}x{rng.randrange(16**8):08x}"))
+
+
+def _named(part: str) -> tuple[str, int]:
+    """``worker1`` as its kind and number; 0 where there is only one."""
+    kind = part.rstrip("0123456789")
+    return kind, int(part.removeprefix(kind) or 0)
 
 
 async def _ready(edge: Edge) -> bool:

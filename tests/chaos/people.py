@@ -5,7 +5,6 @@ import contextlib
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 from websockets.exceptions import InvalidHandshake, WebSocketException
@@ -162,8 +161,3 @@ class Person:
     def frames_text(self) -> str:
         """Everything this person was ever shown, for scans."""
         return "\n".join(str(frame) for frame in self.room.frames)
-
-
-def essence_of(frame: dict[str, Any]) -> str:
-    """A frame's kind and number, for reports."""
-    return f"{frame['type']}#{frame['data'].get('seq', '')}"

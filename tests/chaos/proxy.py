@@ -35,7 +35,6 @@ class Proxy:
     Attributes:
         port: Where clients connect instead of to the target.
         delay: Seconds each chunk waits, give or take `jitter`.
-        rate: Bytes a second and direction; 0 for no limit.
     """
 
     def __init__(self, name: str, target_port: int) -> None:
@@ -44,12 +43,10 @@ class Proxy:
         self.port = free_port()
         self.delay = 0.0
         self.jitter = 0.0
-        self.rate = 0.0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._pairs: set[Pair] = set()
         self._server: asyncio.Server | None = None
-        self._cut_after: int | None = None
 
     async def start(self) -> None:
         """Listen."""
@@ -64,26 +61,21 @@ class Proxy:
 
     def heal(self) -> None:
         """Forward again, at full speed; connections that were cut stay cut."""
-        self.delay = self.jitter = self.rate = 0.0
-        self._cut_after = None
+        self.delay = self.jitter = 0.0
         self._flowing.set()
 
     def blackhole(self) -> None:
         """Swallow everything without a word; connecting still works, as behind a dead router."""
         self._flowing.clear()
 
-    def slow(self, delay: float, jitter: float = 0.0, rate: float = 0.0) -> None:
-        """Let every chunk wait, and no more than `rate` bytes a second through."""
-        self.delay, self.jitter, self.rate = delay, jitter, rate
+    def slow(self, delay: float, jitter: float = 0.0) -> None:
+        """Let every chunk wait."""
+        self.delay, self.jitter = delay, jitter
 
     def rst(self) -> None:
         """Break every open connection."""
         for pair in list(self._pairs):
             pair.reset()
-
-    def cut_after(self, count: int) -> None:
-        """Break each connection after `count` more bytes towards the client."""
-        self._cut_after = count
 
     async def refuse(self) -> None:
         """Refuse connections; open ones go on."""
@@ -106,8 +98,8 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target_port)
             pair.writers.append(far_writer)
             pair.tasks = [
-                asyncio.create_task(self._pump(reader, far_writer, pair, towards_client=False)),
-                asyncio.create_task(self._pump(far_reader, writer, pair, towards_client=True)),
+                asyncio.create_task(self._pump(reader, far_writer, pair)),
+                asyncio.create_task(self._pump(far_reader, writer, pair)),
             ]
             await asyncio.wait(pair.tasks)
         except OSError:
@@ -120,29 +112,16 @@ class Proxy:
             self._pairs.discard(pair)
 
     async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        pair: Pair,
-        *,
-        towards_client: bool,
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair
     ) -> None:
-        left = self._cut_after if towards_client else None
         try:
             while data := await reader.read(CHUNK_BYTES):
                 await self._flowing.wait()
-                if self.delay or self.rate:
+                if self.delay:
                     wait = self.delay + random.uniform(-self.jitter, self.jitter)
-                    await asyncio.sleep(
-                        max(0.0, wait) + (len(data) / self.rate if self.rate else 0)
-                    )
-                if left is not None:
-                    data, left = data[:left], left - len(data)
+                    await asyncio.sleep(max(0.0, wait))
                 writer.write(data)
                 await writer.drain()
-                if left is not None and left <= 0:
-                    pair.reset()
-                    return
             if writer.can_write_eof():
                 writer.write_eof()
         except OSError:

@@ -1,6 +1,5 @@
 """Boot, baseline, load under faults, heal, wait for quiet, judge, report; narrow down a failure."""
 
-import asyncio
 import json
 import random
 import tempfile
@@ -176,8 +175,3 @@ def _keep(folder: Path, options: Options, verdicts: Sequence[Verdict]) -> None:
     for v in verdicts:
         if v.tail:
             (folder / f"{name}-{v.scenario.letter}.log").write_text("\n".join(v.tail))
-
-
-def main() -> None:
-    """For a debugger."""
-    asyncio.run(run(Options()))
