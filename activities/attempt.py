@@ -18,8 +18,9 @@ from activities.sse import MAX_LINE_BYTES, EventDecoder
 from activities.streaming import StreamingText
 from store import generations, steps
 from store.database import Database
+from store.history import HistoryMessage
 from store.settings import Settings
-from store.steps import BegunStep, HistoryMessage
+from store.steps import BegunStep
 from workflows.types import TurnCode
 
 # After a finish_reason only the usage and [DONE] may follow; a server that keeps the line open

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from activities.tools.bounds import MAX_MODEL_BYTES, shrink
-from store.steps import HistoryMessage
+from store.history import HistoryMessage
 from store.tables import ToolExecution
 from store.tool_executions import STOPPED_TEXT
 from workflows.types import ToolStatus

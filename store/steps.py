@@ -5,38 +5,26 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from store import rooms
 from store.database import clock
 from store.generations import Generation, cut_off, remember
+from store.history import HistoryMessage, before
 from store.limits import TenantLimits
 from store.messages import done_event, drop_draft, next_position
 from store.shapes import TemporalLinks
-from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage, User
-from store.tool_executions import of_messages, result_event
+from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage
+from store.tool_executions import result_event
 from workflows.events import RoomEvent, ToolCalled, TurnStatusChanged
 from workflows.types import OPEN_TURN_STATUSES, StepInput, ToolStatus, TurnStatus
-
-# A prompt is built from at most this much of the conversation's end, cut between turns.
-MAX_HISTORY_MESSAGES = 400
-MAX_HISTORY_CHARS = 400_000
 
 # In a message's metadata: messages that were left out of its prompt, and which of the turn's
 # steps with unreadable tool calls it is.
 OMITTED = "omitted_messages"
 BROKEN_CALLS = "broken_calls"
 OMITTED_TEXT = "The conversation is too long for this model: older messages were left out."
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryMessage:
-    """A message as the prompt builder needs it, with the executions of its calls."""
-
-    message: Message
-    executions: Sequence[ToolExecution]
-    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +155,7 @@ async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
     return BegunStep(
         turn=turn,
         message=message,
-        history=[] if settled or stop else await _history(session, turn, message),
+        history=[] if settled or stop else await before(session, turn, message),
         instructions=project.instructions,
         config=ModelConfig(
             tenant.ai_api_url, tenant.ai_api_key, tenant.ai_api_model, tenant.ai_api_kind
@@ -187,50 +175,6 @@ def _running(turn: Turn, detail: str | None = None) -> TurnStatusChanged:
         status=turn.status,
         detail=detail,
     )
-
-
-async def _history(session: AsyncSession, turn: Turn, now: Message) -> list[HistoryMessage]:
-    newest_first = (
-        select(Message, User.name)
-        .outerjoin(User, User.id == Message.user_id)
-        .where(
-            Message.conversation_id == turn.conversation_id,
-            # A call sees what stands before its message, however often it is made.
-            tuple_(Message.turn_number, Message.position) < tuple_(turn.number, now.position),
-        )
-        .order_by(Message.turn_number.desc(), Message.position.desc())
-    )
-    found = list((await session.execute(newest_first.limit(MAX_HISTORY_MESSAGES))).all())
-    oldest: Message | None = found[-1][0] if len(found) == MAX_HISTORY_MESSAGES else None
-    if oldest is not None and oldest.turn_id == turn.id:
-        # So long a turn loses its oldest steps, never what it was asked.
-        asked = newest_first.where(
-            Message.turn_id == turn.id,
-            Message.role == "user",
-            Message.position < oldest.position,
-        )
-        found += (await session.execute(asked)).all()
-    rows = [row for row, _ in found]
-    names = {row.id: name or "" for row, name in found}
-    kept: list[Message] = []
-    size, cut_at = 0, -1
-    for row in rows:
-        size += len(row.content)
-        if row.turn_number != turn.number and size > MAX_HISTORY_CHARS:
-            cut_at = row.turn_number
-            break
-        kept.append(row)
-    if len(rows) == MAX_HISTORY_MESSAGES and rows[-1].turn_number != turn.number:
-        cut_at = max(cut_at, rows[-1].turn_number)
-    # A turn is kept whole or not at all, so that no call stands without its result.
-    kept = [row for row in kept if row.turn_number > cut_at]
-    executions: dict[UUID, list[ToolExecution]] = {}
-    with_calls = [row.id for row in kept if row.tool_calls]
-    for execution in await of_messages(session, with_calls):
-        executions.setdefault(execution.message_id, []).append(execution)
-    return [
-        HistoryMessage(row, executions.get(row.id, ()), names[row.id]) for row in reversed(kept)
-    ]
 
 
 async def complete(

@@ -18,7 +18,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import answer, attempt
 from activities.providers.client import new_client
-from store import steps
+from store import history, steps
 from store.tables import Tenant
 from store.tables import Turn as TurnRow
 from store.texts import clean
@@ -902,7 +902,7 @@ async def shown(office: Office, content: str) -> list[dict[str, Any]]:
 async def test_a_long_conversation_is_cut_between_turns(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "MAX_HISTORY_CHARS", 300)
+    monkeypatch.setattr(history, "MAX_HISTORY_CHARS", 300)
     for number in range(6):
         messages = await shown(office, f"question {number} #say:{'x' * 50}")
     asked = [m["content"][:10] for m in messages if m["role"] == "user"]
@@ -914,7 +914,7 @@ async def test_a_long_conversation_is_cut_between_turns(
 async def test_the_question_is_kept_however_long_it_is(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "MAX_HISTORY_CHARS", 100)
+    monkeypatch.setattr(history, "MAX_HISTORY_CHARS", 100)
     await shown(office, "earlier")
     messages = await shown(office, "y" * 1000)
     assert [m["content"] for m in messages[1:]] == ["y" * 1000]
@@ -923,7 +923,7 @@ async def test_the_question_is_kept_however_long_it_is(
 async def test_a_conversation_of_many_messages_is_cut_between_turns(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "MAX_HISTORY_MESSAGES", 5)
+    monkeypatch.setattr(history, "MAX_HISTORY_MESSAGES", 5)
     for number in range(5):
         messages = await shown(office, f"question {number}")
     roles = [m["role"] for m in messages[1:]]
@@ -934,7 +934,7 @@ async def test_a_conversation_of_many_messages_is_cut_between_turns(
 async def test_a_turn_of_very_many_steps_keeps_its_question(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "MAX_HISTORY_MESSAGES", 3)
+    monkeypatch.setattr(history, "MAX_HISTORY_MESSAGES", 3)
     await shown(office, "earlier")
     turn = await office.ask("for ever #loop:list_datasources:{}")
     for step in range(1, 6):

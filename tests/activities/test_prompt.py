@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from activities import prompt
 from activities.tools.bounds import MAX_MODEL_BYTES, MAX_PREVIEW_BYTES
-from store.steps import HistoryMessage
+from store.history import HistoryMessage
 from store.tables import Message, ToolExecution
 
 ADA, GRACE = uuid4(), uuid4()

@@ -6,7 +6,7 @@ import uuid
 
 from temporalio.client import Client
 
-from store.steps import MAX_HISTORY_CHARS, MAX_HISTORY_MESSAGES
+from store.history import MAX_HISTORY_CHARS, MAX_HISTORY_MESSAGES
 from tests.limits.conftest import FULL
 from tests.limits.giant_model import GiantModel
 from tests.limits.histories import MAX_EVENTS, must_be_small
