@@ -135,9 +135,11 @@ class ConversationTurn:
         runs = [asyncio.create_task(self._run_tool(call)) for call in calls]
         try:
             await asyncio.gather(*runs)
-        except asyncio.CancelledError:
-            # Each activity ends what it began at its target before the turn is settled.
-            await asyncio.gather(*runs, return_exceptions=True)
+        except BaseException as exc:
+            # Each activity ends what it began at its target before the turn is settled. A stop
+            # comes out of the first one that has ended, as its `ActivityError`.
+            if isinstance(exc, asyncio.CancelledError) or workflow.patched("all tools end"):
+                await asyncio.gather(*runs, return_exceptions=True)
             raise
 
     async def _run_tool(self, call: ToolCallRef) -> str:
