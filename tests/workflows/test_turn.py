@@ -127,7 +127,7 @@ async def test_a_stop_while_one_tool_is_done_and_another_waits_for_a_worker(
     async with world.serving(without=(Queue.TOOLS_MCP,)):
         world.model.script = [asks(a_call(), a_call(Queue.TOOLS_MCP))]
         handle = await world.start(a_turn())
-        await world.heard("tool look_up")
+        await world.completed(handle, 2)
         await handle.cancel()
         assert await handle.result() == "cancelled"
         assert world.endings == [("cancelled", "stopped")]

@@ -219,6 +219,16 @@ class World:
             while self.log.count(what) < times:  # noqa: ASYNC110 -- it grows in other tasks
                 await asyncio.sleep(0.005)
 
+    async def completed(self, handle: WorkflowHandle[Any, str], activities: int) -> None:
+        """Wait until the run knows of so many activities that they have completed."""
+        async with asyncio.timeout(10):
+            while True:
+                history = await handle.fetch_history()
+                kinds = [event.WhichOneof("attributes") for event in history.events]
+                if kinds.count("activity_task_completed_event_attributes") >= activities:
+                    return
+                await asyncio.sleep(0.01)
+
     @property
     def endings(self) -> list[tuple[str, str]]:
         """Terminal states that were written, in order."""
