@@ -16,7 +16,7 @@ from tests.system import ADMIN_PASSWORD, CANARY_KEY, PASSWORD
 ECHO_SECONDS = 25.0
 MOST_HISTORY_EVENTS, MOST_HISTORY_BYTES = 2_000, 2_000_000
 SAMPLED_RUNS = 200
-NEVER = ("exception was never retrieved", "TMPRL1103", "was destroyed but it is pending")
+NEVER = ("Task exception was never retrieved", "TMPRL1103", "was destroyed but it is pending")
 
 
 async def i8(trial: Trial) -> list[str]:
