@@ -17,6 +17,7 @@ from activities.tools.tool import (
     ToolFailed,
     ToolRefused,
     ToolTimeout,
+    ToolTooLarge,
     ToolUnavailable,
 )
 from store.datasource.sqlite import project_folder
@@ -167,7 +168,7 @@ async def test_rows_and_cells_are_bounded(project):
     assert (result["row_count"], result["truncated"]) == (1000, True)
     result = await project.caller().query("SELECT hex(zeroblob(1000000))")
     assert result["rows"] == [["0" * CELL_BYTES + CUT_MARKER]]
-    with pytest.raises(ToolFailed, match="too big"):
+    with pytest.raises(ToolTooLarge, match="ask for less"):
         await project.caller().query("SELECT hex(zeroblob(100000000))")
 
 

@@ -27,7 +27,7 @@ from activities.tools.sql.engine import (
 from activities.tools.sql.guard import MAX_QUERY_BYTES, refused
 from activities.tools.sql.sqlite_functions import ALLOWED
 from activities.tools.sql.values import Rows
-from activities.tools.tool import ToolFailed, ToolRefused
+from activities.tools.tool import ToolFailed, ToolRefused, ToolTooLarge
 from store.datasource.config import SqliteConfig, parse_config
 from store.datasource.errors import InvalidConfig
 from store.datasource.pools import Pools
@@ -160,6 +160,10 @@ def _query(connection: sqlite3.Connection, query: str, within: timedelta) -> Que
             raise refused("one statement", "call the tool once for each statement.") from error
         if "interrupted" in str(error):
             raise too_slow(within) from error
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG:
+            raise ToolTooLarge(
+                "A single value is larger than a query may make; ask for less of it, with substr()."
+            ) from error
         raise ToolFailed(clean(str(error))[:MAX_MESSAGE_CHARS]) from error
     return QueryResult(
         columns=[{"name": name, "type": kind} for name, kind in zip(names, types, strict=True)],
