@@ -18,7 +18,7 @@ from embedded.processes import ROOT
 
 COPIED = (
     "workflows", "store", "activities", "api", "worker", "embedded", "migrations", "tests",
-    "pyproject.toml", "docs", "docker-compose.yml", "deploy",
+    "bench", "pyproject.toml", "docs", "docker-compose.yml", "deploy",
 )  # fmt: skip
 # The suite needs at least so many of the twelve to be worth its time.
 LEAST_CAUGHT = 11
@@ -202,9 +202,11 @@ async def _tried(mutant: Mutant, seed: int) -> str:
         if command[0] == "tests.chaos":
             command += ["--seed", str(seed)]
         code, output = await _run(command, copy)
-    if code == 0:
-        return ""
-    return _first_sign(output) or f"exit code {code}"
+    sign = _first_sign(output)
+    if code and not sign:
+        # It broke before it could notice anything: that is no catch.
+        print(output[-2_000:], file=sys.stderr)
+    return sign if code else ""
 
 
 def _apply(path: Path, change: Change) -> None:
@@ -229,7 +231,7 @@ async def _run(command: Sequence[str], cwd: Path) -> tuple[int, str]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-        return 1, f"it was still running after {TIMEOUT_SECONDS} s"
+        return 1, f"E   it was still running after {TIMEOUT_SECONDS} s"
 
 
 def _first_sign(output: str) -> str:
