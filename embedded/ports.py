@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import secrets
 import socket
 import time
 from collections.abc import Mapping
@@ -10,15 +11,21 @@ from datetime import timedelta
 from embedded.errors import CannotStart
 
 LOOPBACK = "127.0.0.1"
+# Linux hands out 32768-60999 by itself (ip_local_port_range), others higher ones.
+BELOW_EPHEMERAL = range(12_000, 32_000)
 LET_GO_WITHIN = timedelta(seconds=2)  # by the children of a run that was killed just now
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on at the moment, nor is likely to until it is used.
+
+    The kernel, and Temporal for its inner services, hand out ports of the ephemeral range at any
+    time, so one from there may be gone before its server has started.
+    """
+    while True:
+        port = secrets.choice(BELOW_EPHEMERAL)
+        if obstacle(port) is None:
+            return port
 
 
 def obstacle(port: int, host: str = LOOPBACK) -> OSError | None:

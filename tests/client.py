@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -208,6 +208,9 @@ class RoomClient:
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
+        # Who waits for one thing only is woken by that thing: a frame's id, or a turn's.
+        self._watching: dict[str, set[asyncio.Future[None]]] = {}
+        self._replies: dict[str, dict[str, Any]] = {}
         self._ids = itertools.count(1)
         # Id of the join that is on its way; its answer covers every hole found before it.
         self._joining: str | None = None
@@ -284,13 +287,12 @@ class RoomClient:
             ConnectionError: The socket has closed without it.
         """
 
-        def answered() -> dict[str, Any] | None:
-            found = next((f for f in self.frames if f["data"].get("reply_to") == frame_id), None)
-            if found is None and self.close_code is not None:
-                raise ConnectionError("closed before the reply")
-            return found
-
-        return await self.until(answered, timeout)
+        async with asyncio.timeout(timeout):
+            while (found := self._replies.get(frame_id)) is None:
+                if self.close_code is not None:
+                    raise ConnectionError("closed before the reply")
+                await self.news(frame_id)
+        return found
 
     async def ask(self, conversation_id: str, content: str, **more: Any) -> dict[str, Any]:
         """Send a user message; its ack or error."""
@@ -309,11 +311,11 @@ class RoomClient:
     async def turn(self, turn_id: str, status: str | None = None, timeout: float = 30) -> str:
         """Wait until a turn is terminal, or has the given status."""
 
-        def reached() -> str | None:
-            now = self.state.turns.get(turn_id, {}).get("status")
-            return now if (now == status if status else now in TERMINAL) else None
-
-        return await self.until(reached, timeout)
+        wanted = {status} if status else TERMINAL
+        async with asyncio.timeout(timeout):
+            while (now := self.state.turns.get(turn_id, {}).get("status")) not in wanted:
+                await self.news(turn_id)
+        return str(now)
 
     async def until(self, condition: Callable[[], Any], timeout: float = 10) -> Any:
         async with asyncio.timeout(timeout), self._changed:
@@ -322,11 +324,20 @@ class RoomClient:
                     return found
                 await self._changed.wait()
 
-    async def changed(self, timeout: float) -> None:
-        """Wait until anything has happened, at most `timeout` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait()
+    async def news(self, key: str) -> None:
+        """Wait until a frame answers frame `key` or names turn `key`, or everything may be new."""
+        heard = asyncio.get_running_loop().create_future()
+        self._watching.setdefault(key, set()).add(heard)
+        try:
+            await heard
+        finally:
+            self._watching.get(key, set()).discard(heard)
+
+    def _tell(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            for heard in self._watching.pop(key, set()):
+                if not heard.done():
+                    heard.set_result(None)
 
     async def gone(self) -> None:
         """Wait until the socket has closed."""
@@ -345,6 +356,7 @@ class RoomClient:
             # What it needs cannot be fetched now: it comes back and asks for all of it again.
             self._socket.transport.abort()
         self.close_code = self._socket.close_code or 1006
+        self._tell(list(self._watching))
         async with self._changed:
             self._changed.notify_all()
 
@@ -364,9 +376,15 @@ class RoomClient:
                     self.state.mismatches.pop()
             elif kind == "assistant_response" and not self.state.delta(data):
                 await self._rejoin()
+        if reply_to := data.get("reply_to"):
+            self._replies[reply_to] = frame
         async with self._changed:
             self.frames.append(frame)
             self._changed.notify_all()
+        if kind == "project_joined":
+            self._tell(list(self._watching))
+        else:
+            self._tell(key for key in (reply_to, data.get("turn_id")) if key)
 
     async def _joined(self, data: dict[str, Any]) -> None:
         if not data["recovered"]:

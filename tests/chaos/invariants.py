@@ -5,6 +5,7 @@ counted outside (the model server's calls, the sink of effects). A check returns
 words; an empty list is a pass.
 """
 
+import asyncio
 import re
 import time
 from collections import Counter
@@ -109,7 +110,7 @@ async def _same_as_fresh(person: Person) -> list[str]:
                 if folded[what].get(key) != fresh[what].get(key)
             ]
             return differing[:5]
-        await person.room.changed(0.5)
+        await asyncio.sleep(0.2)
 
 
 async def i5(trial: Trial) -> list[str]:

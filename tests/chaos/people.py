@@ -10,7 +10,7 @@ import httpx
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from tests.chaos.arena import Arena, Tenant
-from tests.client import TERMINAL, RoomClient
+from tests.client import RoomClient
 
 # How long a person keeps trying to get one message accepted.
 PATIENCE_SECONDS = 90.0
@@ -135,13 +135,9 @@ class Person:
 
     async def see_end(self, asked: Asked, timeout: float) -> None:
         """Wait until this person's page shows that the turn has ended."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            status = self.room.state.turns.get(asked.turn_id, {}).get("status")
-            if status in TERMINAL:
-                asked.status, asked.ended_at = str(status), time.monotonic()
-                return
-            await self.room.changed(0.5)
+        with contextlib.suppress(TimeoutError):
+            asked.status = await self.room.turn(asked.turn_id, timeout=timeout)
+            asked.ended_at = time.monotonic()
 
     async def stop(self, asked: Asked) -> bool:
         """Press stop until it is acked; whether it was."""
