@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 # How often in a turn a model is told that its tool calls cannot be read.
 MAX_BROKEN_STEPS = 2
+STOPPED = StepResult("", answered=False, stopped=True)
 BROKEN_TEXT = (
     "The model's tool calls could not be read, although it was told so twice."
     " Ask again, in other words if you can."
@@ -83,7 +84,7 @@ class OpenAIModel(ModelActivities):
             async with self._database.tenant_session(step.turn.tenant_id) as session:
                 begun = await steps.begin(session, step)
             if begun is None or begun.stop:
-                raise foreseen("stopped", TurnCode.STOPPED)
+                return STOPPED
             if begun.settled:
                 return await self._stored(begun)
             try:
@@ -174,7 +175,7 @@ class OpenAIModel(ModelActivities):
 
     async def _stored(self, begun: BegunStep) -> StepResult:
         if begun.message.status != "complete":
-            raise foreseen("stopped", TurnCode.STOPPED)
+            return STOPPED
         async with self._database.tenant_session(begun.turn.tenant_id) as session:
             executions = await of_messages(session, [begun.message.id])
             steered = await steering.steered_since(session, begun.message)

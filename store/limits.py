@@ -22,6 +22,9 @@ class TenantLimits(BaseModel):
     # Twenty answers stream at once on two cores with room to spare for the other tenants
     # (docs/performance.md); a tenant with a machine of its own sets as many as it carries.
     concurrent_turns: int = Field(default=20, ge=1, le=10_000)
+    # While other tenants are at work, so many of this one's begin each second: half of what two
+    # cores can begin and end.
+    shared_turns_per_second: int = Field(default=6, ge=1, le=1_000)
     turn_seconds: int = Field(default=30 * 60, ge=10, le=24 * 3600)
     sockets_per_user: int = Field(default=20, ge=1, le=100_000)
 

@@ -253,6 +253,8 @@ class Turn(Base):
             "created_at",
             postgresql_where=text("status IN ('queued', 'running', 'awaiting_approval')"),
         ),
+        # Whether any other tenant has asked lately.
+        Index("ix_turns_recent", "created_at", "tenant_id"),
         Index(None, "project_id"),
     )
 

@@ -263,7 +263,7 @@ async def _open_turns(session: AsyncSession, conversation_id: UUID) -> Sequence[
     ).all()
 
 
-def _ref(turn: Turn, limits: TenantLimits) -> TurnRef:
+def _ref(turn: Turn, limits: TenantLimits, wait_seconds: float = 0.0) -> TurnRef:
     return TurnRef(
         tenant_id=str(turn.tenant_id),
         project_id=str(turn.project_id),
@@ -271,6 +271,7 @@ def _ref(turn: Turn, limits: TenantLimits) -> TurnRef:
         turn_id=str(turn.id),
         max_steps=limits.steps_per_turn,
         timeout_seconds=limits.turn_seconds,
+        wait_seconds=wait_seconds,
     )
 
 
@@ -369,8 +370,8 @@ async def admit(session: AsyncSession, tenant_id: UUID) -> list[TurnRef]:
 
 
 async def _admit(session: AsyncSession, tenant_id: UUID, limits: TenantLimits) -> list[TurnRef]:
-    places = limits.concurrent_turns
-    return [_ref(turn, limits) for turn in await admission.admit(session, tenant_id, places)]
+    admitted = await admission.admit(session, tenant_id, limits)
+    return [_ref(each.turn, limits, each.wait_seconds) for each in admitted]
 
 
 async def _limits(session: AsyncSession) -> TenantLimits:

@@ -288,7 +288,11 @@ class System:
         )  # fmt: skip
         admin = await self.sign_in(f"admin@{domain}")
         # Limits have tests of their own and must not be in the way of the others.
-        limits = {"messages_per_minute": 100_000, "concurrent_turns": 100} | limits
+        limits = {
+            "messages_per_minute": 100_000,
+            "concurrent_turns": 100,
+            "shared_turns_per_second": 1_000,
+        } | limits
         checked(await admin.patch("/api/admin/tenant", json={"limits": limits}))
         people = {}
         for name in ("ada", "grace"):

@@ -86,8 +86,10 @@ class ConversationTurn:
         if turn.carried is not None:
             first = turn.carried.step
             self._deadline = datetime.fromtimestamp(turn.carried.deadline, UTC)
-        self._turn = replace(turn, carried=None)
+        self._turn = replace(turn, carried=None, wait_seconds=0.0)
         try:
+            if turn.wait_seconds > 0:
+                await workflow.sleep(turn.wait_seconds, summary="its tenant's pace")
             status, code = await self._loop(first)
         except BaseException as exc:
             if not (is_cancelled_exception(exc) or isinstance(exc, ActivityError)):
@@ -99,6 +101,8 @@ class ConversationTurn:
         for step in range(first, self._turn.max_steps + 1):
             self._hand_over_if_long(step)
             reply = await self._generate(step)
+            if reply.stopped:
+                return TurnStatus.CANCELLED, TurnCode.STOPPED
             if reply.answered:
                 return TurnStatus.COMPLETED, ""
             await self._run_tools(reply.tool_calls)

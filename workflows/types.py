@@ -86,6 +86,7 @@ class TurnRef:
         max_steps: Most model calls this turn may make.
         timeout_seconds: Most wall-clock time from start to terminal state.
         carried: What an earlier run of the turn left to do; None in its first run.
+        wait_seconds: How long the run waits before it begins, for its tenant's pace.
     """
 
     tenant_id: str
@@ -95,6 +96,7 @@ class TurnRef:
     max_steps: int = 16
     timeout_seconds: int = 30 * 60
     carried: Carried | None = None
+    wait_seconds: float = 0.0
 
     @property
     def workflow_id(self) -> str:
@@ -137,11 +139,16 @@ class StepResult:
     """Outcome of a model call: the tool calls to run, and whether the turn is answered.
 
     Without calls it is answered, unless messages have joined it that the call has not seen.
+
+    Attributes:
+        stopped: The turn is to stop, or is over: there was no call. A result and no error, because
+            the stop may reach the run in the same moment and leave an error unread.
     """
 
     message_id: str
     tool_calls: list[ToolCallRef] = field(default_factory=list)
     answered: bool = True
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,11 @@ class Arena:
     async def settle(self, count: int, rng: Any) -> None:
         """Create tenants, each allowed to use the countable effects."""
         for number in range(count):
-            team = await self.system.team(concurrent_turns=TenantLimits().concurrent_turns)
+            usual = TenantLimits()
+            team = await self.system.team(
+                concurrent_turns=usual.concurrent_turns,
+                shared_turns_per_second=usual.shared_turns_per_second,
+            )
             rules = {"items": [{"tool": "pay", "policy": "allow"}]}
             checked(await team.admin.put("/api/admin/tool-policies", json=rules))
             self.tenants.append(Tenant(team, f"canary{number}x{rng.randrange(16**8):08x}"))

@@ -1,6 +1,7 @@
 """P35: a tenant that asks two hundred things at once keeps nobody else waiting.
 
-Small by default; ``EVERTURN_TEST_BURST=200 EVERTURN_TEST_PLACES=20`` shows the figures (``-s``).
+Small by default; ``EVERTURN_TEST_BURST=200 EVERTURN_TEST_PLACES=20`` shows the figures (``-s``),
+``EVERTURN_TEST_PACE=1000`` those without a pace.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ from statistics import median
 
 import pytest
 
+from store.limits import TenantLimits
 from tests.client import RoomClient
 from tests.system import System, Team, checked
 
 PLACES = int(os.environ.get("EVERTURN_TEST_PLACES", "5"))
 BURST = int(os.environ.get("EVERTURN_TEST_BURST", "60"))
+PACE = int(os.environ.get("EVERTURN_TEST_PACE", str(TenantLimits().shared_turns_per_second)))
 SAMPLES = int(os.environ.get("EVERTURN_TEST_SAMPLES", "5"))
 # Answers of a burst come as fast as a quick model's.
 ANSWER = "#text:20:50"
@@ -46,7 +49,7 @@ def shown(seconds: list[float]) -> str:
 async def test_a_burst_runs_within_its_places_and_others_hardly_notice(
     system: System, team: Team
 ) -> None:
-    noisy = await system.team(concurrent_turns=PLACES)
+    noisy = await system.team(concurrent_turns=PLACES, shared_turns_per_second=PACE)
     talks = [await noisy.conversation() for _ in range(BURST)]
     conversation = await team.conversation()
     most = 0

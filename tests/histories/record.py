@@ -145,6 +145,21 @@ async def places(system: System) -> list[str]:
     return turns
 
 
+async def paced(system: System) -> list[str]:
+    """Beside another tenant at work: the fourth of a burst waits for its moment."""
+    other = await system.team()
+    async with other.room() as room:
+        ack = await room.ask(await other.conversation(), f"{MARK} #say:here")
+        await room.turn(ack["data"]["turn_id"])
+    team = await system.team(shared_turns_per_second=1)
+    talks = [await team.conversation() for _ in range(4)]
+    async with team.room() as room:
+        asked = [await room.ask(talk, f"{MARK} #text:60:10") for talk in talks]
+        last = str(asked[-1]["data"]["turn_id"])
+        await room.turn(last)
+    return [last]
+
+
 async def worker_killed(system: System) -> list[str]:
     """The worker dies in the middle of an answer and another one begins it again."""
     team = await system.team()
@@ -184,6 +199,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     queued,
     steer,
     places,
+    paced,
     worker_killed,
     worker_killed_and_stopped,
 )

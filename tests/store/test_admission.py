@@ -5,9 +5,11 @@ import random
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import select, update
 
+from embedded.postgres import Postgres
 from store import conversations, people, projects, tenants, turns
 from store.database import Database
 from store.principal import Principal
@@ -44,9 +46,13 @@ class Office:
         async with self.database.tenant_session(self.principal.tenant_id) as session:
             return await turns.request_stop(session, self.principal, turn_id)
 
-    async def set_places(self, number: int) -> None:
+    async def set_places(self, number: int, pace: int = 1_000) -> None:
         async with self.database.tenant_session(self.principal.tenant_id) as session:
-            limits = {"messages_per_minute": 100_000, "concurrent_turns": number}
+            limits = {
+                "messages_per_minute": 100_000,
+                "concurrent_turns": number,
+                "shared_turns_per_second": pace,
+            }
             await session.execute(update(Tenant).values(limits=limits))
 
     async def admit(self) -> list[TurnRef]:
@@ -77,8 +83,7 @@ class Office:
         assert not waiting or len(holding) == PLACES, "a turn waits beside a free place"
 
 
-@pytest.fixture
-async def office(database: Database) -> Office:
+async def an_office(database: Database) -> Office:
     tenant_id, domain = uuid4(), f"t{uuid4().hex[:10]}.test"
     async with database.tenant_session(tenant_id) as session:
         await tenants.add(session, tenant_id, domain, domain.split(".")[0], [domain])
@@ -88,6 +93,11 @@ async def office(database: Database) -> Office:
     office = Office(database, principal, project.id)
     await office.set_places(PLACES)
     return office
+
+
+@pytest.fixture
+async def office(database: Database) -> Office:
+    return await an_office(database)
 
 
 def ids(refs: list[TurnRef] | tuple[TurnRef, ...]) -> list[str]:
@@ -169,6 +179,37 @@ async def test_more_places_are_given_out_by_whoever_looks(office: Office) -> Non
     await office.set_places(3)
     assert ids(await office.admit()) == [str(accepted.turn_id) for accepted in asked[1:3]]
     assert await office.admit() == []
+
+
+def waits(asked: list[turns.Accepted]) -> list[float]:
+    return [accepted.start[0].wait_seconds for accepted in asked]
+
+
+async def test_beside_others_turns_begin_at_a_pace(database: Database, office: Office) -> None:
+    await (other := await an_office(database)).ask(await other.conversation())
+    await office.set_places(6, pace=1)
+    asked = [await office.ask(await office.conversation()) for _ in range(8)]
+    # Three begin together, the others one after another.
+    assert [round(seconds) for seconds in waits(asked[:6])] == [0, 0, 0, 1, 2, 3]
+    assert not asked[6].start
+    # A place that becomes free is given at once, for the moment that is next.
+    (successor,) = await office.finish(asked[0].turn_id)
+    assert successor.turn_id == str(asked[6].turn_id)
+    assert round(successor.wait_seconds) == 4
+    # Asking itself waits for nobody, and a pace is one tenant's own.
+    assert waits([await other.ask(await other.conversation())]) == [0]
+
+
+async def test_a_tenant_alone_has_no_pace(server: Postgres, office: Office) -> None:
+    owner = await asyncpg.connect(server.owner_dsn)
+    await owner.execute(
+        "UPDATE turns SET created_at = created_at - interval '61 seconds' WHERE tenant_id <> $1",
+        office.principal.tenant_id,
+    )
+    await owner.close()
+    await office.set_places(6, pace=1)
+    asked = [await office.ask(await office.conversation()) for _ in range(6)]
+    assert waits(asked) == [0] * 6
 
 
 @pytest.mark.parametrize("seed", range(4))

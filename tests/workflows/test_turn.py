@@ -1,6 +1,7 @@
 """The life of a turn, with scripted activities and skipped time."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -133,6 +134,12 @@ async def test_a_stop_while_one_tool_is_done_and_another_waits_for_a_worker(
         assert world.endings == [("cancelled", "stopped")]
 
 
+async def test_a_step_that_found_the_stop_before_the_run_did(world: World) -> None:
+    world.model.script = [StepResult("", answered=False, stopped=True)]
+    assert await world.run(a_turn()) == "cancelled"
+    assert world.endings == [("cancelled", "stopped")]
+
+
 async def test_a_stop_while_the_model_is_retried(world: World) -> None:
     world.model.script = [
         ApplicationError("busy", type="model_unavailable", next_retry_delay=timedelta(minutes=1))
@@ -152,6 +159,27 @@ async def test_a_stop_before_anything_ran(skipping: WorkflowEnvironment) -> None
     async with world.serving():
         assert await handle.result() == "cancelled"
         assert world.endings == [("cancelled", "stopped")]
+
+
+async def test_a_turn_waits_for_its_moment(world: World) -> None:
+    turn = a_turn(wait_seconds=3.5)
+    assert await world.run(turn) == "completed"
+    described = await world.handle(turn).describe()
+    assert described.close_time is not None
+    assert described.close_time - described.start_time >= timedelta(seconds=3.5)
+    # It was the run's to wait; what the turn is stays the same.
+    assert world.turns.endings == [FinishInput(replace(turn, wait_seconds=0.0), "completed", "")]
+
+
+async def test_a_stop_does_not_wait_for_the_turns_moment(world: World) -> None:
+    turn = a_turn(wait_seconds=3600)
+    handle = await world.start(turn)
+    await handle.cancel()
+    assert await handle.result() == "cancelled"
+    assert world.log == ["finish"]
+    described = await handle.describe()
+    assert described.close_time is not None
+    assert described.close_time - described.start_time < timedelta(minutes=10)
 
 
 async def test_a_second_stop_changes_nothing(world: World) -> None:
