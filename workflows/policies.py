@@ -41,6 +41,8 @@ FINISH_RETRY = RetryPolicy(
 # The server itself ends a run that never ended a turn: its code did not fit its history, or no
 # worker was left. Later than the attempts to write an ending; housekeeping settles the turn then.
 RUN_TIMEOUT_MARGIN = timedelta(minutes=35)
+# A question to people that sets no time of its own stands for so long.
+LONGEST_WAIT_FOR_PEOPLE = timedelta(days=30)
 # A run that has grown so far hands over to the next: the largest step, 128 parallel calls, fits in
 # twice as many, far from the server's limits.
 MAX_RUN_EVENTS = 1_000

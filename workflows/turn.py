@@ -6,6 +6,7 @@ Temporal UI alike; whatever happens, `_finish` writes the terminal state.
 """
 
 import asyncio
+import builtins
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +26,7 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
-from temporalio.workflow import ActivityCancellationType, ParentClosePolicy
+from temporalio.workflow import ActivityCancellationType, ActivityHandle, ParentClosePolicy
 
 from workflows import policies
 from workflows.interfaces import ModelActivities, ToolActivities, TurnActivities
@@ -37,6 +38,8 @@ from workflows.types import (
     StepResult,
     ToolCallRef,
     ToolRunInput,
+    ToolRunResult,
+    ToolStatus,
     TurnCode,
     TurnRef,
     TurnStatus,
@@ -70,13 +73,37 @@ def priority(turn: TurnRef) -> Priority:
 
 
 def run_timeout(turn: TurnRef) -> timedelta:
-    """When the server ends the turn's run, should the run itself never do so."""
-    return timedelta(seconds=turn.timeout_seconds) + policies.RUN_TIMEOUT_MARGIN
+    """When the server ends the turn's run, should neither the run nor housekeeping do so."""
+    return _run_timeout(timedelta(seconds=turn.timeout_seconds))
+
+
+def _run_timeout(own: timedelta) -> timedelta:
+    # People may be waited for in between, for as long as their question stands.
+    return own + policies.RUN_TIMEOUT_MARGIN + policies.LONGEST_WAIT_FOR_PEOPLE
 
 
 @workflow.defn(name="ConversationTurn")
 class ConversationTurn:
-    """One turn, from its first model call to its terminal state."""
+    """One turn, from its first model call to its terminal state.
+
+    Signals are hints that a tool call's row was changed by people; what they said is in the row.
+    """
+
+    def __init__(self) -> None:
+        self._decided: set[str] = set()
+        self._taken_over: dict[str, set[str]] = {}
+        self._waiting = 0
+        self._waiting_since = datetime.max.replace(tzinfo=UTC)
+
+    @workflow.signal
+    def tool_decided(self, tool_execution_id: str) -> None:
+        """Enough people have said yes, or one has said no."""
+        self._decided.add(tool_execution_id)
+
+    @workflow.signal
+    def tool_taken_over(self, tool_execution_id: str, intervention_id: str) -> None:
+        """Somebody ended a run of the call, or wants another one; hearing it twice is harmless."""
+        self._taken_over.setdefault(tool_execution_id, set()).add(intervention_id)
 
     @workflow.run
     async def run(self, turn: TurnRef) -> str:
@@ -114,7 +141,7 @@ class ConversationTurn:
         if events > policies.MAX_RUN_EVENTS and workflow.patched("hand over"):
             workflow.continue_as_new(
                 replace(self._turn, carried=Carried(step, self._deadline.timestamp())),
-                run_timeout=self._remaining() + policies.RUN_TIMEOUT_MARGIN,
+                run_timeout=_run_timeout(self._remaining()),
                 task_timeout=policies.WORKFLOW_TASK_TIMEOUT,
             )
 
@@ -147,24 +174,38 @@ class ConversationTurn:
             raise
 
     async def _run_tool(self, call: ToolCallRef) -> str:
+        patience = timedelta(seconds=call.patience_seconds) or policies.LONGEST_WAIT_FOR_PEOPLE
+        until = workflow.now() + patience
+        if call.asks:
+            await self._until_decided(call, until)
+        while (status := await self._run_decided_tool(call)) == ToolStatus.AWAITING_APPROVAL:
+            await self._until_decided(call, until)
+        return status
+
+    async def _until_decided(self, call: ToolCallRef, until: datetime) -> None:
+        """Wait for people, however long it takes; the turn's own time stands still meanwhile."""
+        if not self._waiting:
+            self._waiting_since = workflow.now()
+        self._waiting += 1
+        try:
+            await workflow.wait_condition(
+                lambda: call.tool_execution_id in self._decided,
+                timeout=max(until - workflow.now(), _LAST_MOMENT),
+                timeout_summary=f"{call.tool} waits for a decision",
+            )
+            self._decided.discard(call.tool_execution_id)
+        except builtins.TimeoutError:
+            # The call's next run finds that the question has expired, and says so.
+            return
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._deadline += workflow.now() - self._waiting_since
+
+    async def _run_decided_tool(self, call: ToolCallRef) -> str:
         run = ToolRunInput(self._turn, call)
         try:
-            result = await workflow.execute_activity_method(
-                ToolActivities.run_tool,
-                run,
-                task_queue=call.queue,
-                start_to_close_timeout=timedelta(seconds=call.deadline_seconds)
-                + policies.TOOL_TIMEOUT_MARGIN,
-                schedule_to_close_timeout=self._remaining(),
-                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-                retry_policy=RetryPolicy(
-                    initial_interval=policies.TOOL_RETRY_INTERVAL,
-                    maximum_attempts=call.max_attempts,
-                ),
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"{call.tool} · {call.tool_execution_id}",
-                priority=priority(self._turn),
-            )
+            result = await self._attended(run)
         except ActivityError as exc:
             if is_cancelled_exception(exc) or self._remaining() <= _LAST_MOMENT:
                 raise
@@ -180,6 +221,47 @@ class ConversationTurn:
                 priority=priority(self._turn),
             )
         return result.status
+
+    async def _attended(self, run: ToolRunInput) -> ToolRunResult:
+        """Run a tool call; where people take it over, leave that run and look at the row anew."""
+        taken_over = self._taken_over.setdefault(run.call.tool_execution_id, set())
+        while True:
+            heard = len(taken_over)
+            running = self._start_tool(run)
+            try:
+                await workflow.wait_condition(
+                    lambda running=running, heard=heard: (  # type: ignore[misc]
+                        running.done() or len(taken_over) > heard
+                    )
+                )
+            except asyncio.CancelledError:
+                # The activity ends what it began at its target; how it ended is what counts.
+                running.cancel()
+                return await running
+            if running.done():
+                return running.result()
+            running.cancel()
+            # Nobody waits for it any more, however it ends: it may hang, and cannot store anything.
+            running.add_done_callback(lambda left: left.cancelled() or left.exception())
+
+    def _start_tool(self, run: ToolRunInput) -> ActivityHandle[ToolRunResult]:
+        call = run.call
+        return workflow.start_activity_method(
+            ToolActivities.run_tool,
+            run,
+            task_queue=call.queue,
+            start_to_close_timeout=timedelta(seconds=call.deadline_seconds)
+            + policies.TOOL_TIMEOUT_MARGIN,
+            schedule_to_close_timeout=self._remaining(),
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=RetryPolicy(
+                initial_interval=policies.TOOL_RETRY_INTERVAL,
+                maximum_attempts=call.max_attempts,
+            ),
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"{call.tool} · {call.tool_execution_id}",
+            priority=priority(self._turn),
+        )
 
     async def _finish(self, status: TurnStatus, code: str) -> str:
         """Write the terminal state and start the next queued turn; a stop cannot interrupt it."""
@@ -226,7 +308,8 @@ class ConversationTurn:
         return TurnStatus.FAILED, TurnCode.INTERNAL_ERROR
 
     def _remaining(self) -> timedelta:
-        return max(self._deadline - workflow.now(), _LAST_MOMENT)
+        now = self._waiting_since if self._waiting else workflow.now()
+        return max(self._deadline - now, _LAST_MOMENT)
 
 
 _LAST_MOMENT = timedelta(seconds=1)

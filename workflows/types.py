@@ -125,6 +125,8 @@ class ToolCallRef:
         tool: A registered tool's name; never text the model made up.
         deadline_seconds: Per attempt.
         max_attempts: 1 for tools of effect ``once``.
+        asks: It needs people's approval before it runs.
+        patience_seconds: How long it waits for them.
     """
 
     tool_execution_id: str
@@ -132,6 +134,8 @@ class ToolCallRef:
     queue: str
     deadline_seconds: float
     max_attempts: int
+    asks: bool = False
+    patience_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ class ToolRunInput:
 
 @dataclass(frozen=True, slots=True)
 class ToolRunResult:
-    """How it ended; the result itself is in its row."""
+    """How it ended, or that it still waits for people; the result itself is in its row."""
 
     status: str
 
