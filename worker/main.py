@@ -49,8 +49,9 @@ log = structlog.get_logger(__name__)
 GRACE = timedelta(seconds=10)
 # A stop reaches an activity with the next heartbeat that is let through.
 HEARTBEAT_THROTTLE = timedelta(milliseconds=500)
-# How long a workflow waits for the worker that has it cached: a dead one must not cost ten seconds.
-STICKY_TIMEOUT = timedelta(seconds=3)
+# How long a workflow waits for the worker that has it cached. One that died is asked in vain for as
+# long, also after its activity has been run again elsewhere; one that is only busy loses its cache.
+STICKY_TIMEOUT = timedelta(seconds=1)
 ALL_QUEUES: tuple[Queue, ...] = tuple(Queue)
 # Concurrent activities of one process, by queue.
 SLOTS = {Queue.TURNS: 100, Queue.MODEL: 200}

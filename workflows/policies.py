@@ -13,11 +13,13 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 # Longest answer: ten minutes of streaming, and a little to store it.
 MODEL_CALL_TIMEOUT = timedelta(minutes=10, seconds=15)
-# Six attempts with 1, 2, 4, 8, 16 s between them (more where Retry-After says so) outlast most
-# provider hiccups and stay under two minutes of waiting.
+# What the model's server did wrong says itself how long to wait: six attempts with 1, 2, 4, 8, 16 s
+# between them, or what Retry-After says, outlast most hiccups (`activities.errors`). These waits
+# are for what happens to our own processes: a worker that died is replaced at once, a database
+# that restarts has 36 s.
 MODEL_RETRY = RetryPolicy(
-    initial_interval=timedelta(seconds=1),
-    backoff_coefficient=2.0,
+    initial_interval=timedelta(milliseconds=300),
+    backoff_coefficient=3.0,
     maximum_interval=timedelta(seconds=60),
     maximum_attempts=6,
 )
