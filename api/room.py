@@ -7,7 +7,6 @@ them is passed on. Sockets therefore see no hole, and nobody is ever waited for.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.live import LiveRoom, LiveText, LiveTurn
+from api.missed import MissedEvents
 from api.presence import Presence
 from store import messages, rooms, turns
 from store.bus import Signer, growth, room_channel
@@ -29,9 +29,6 @@ from store.rooms import StoredEvent
 log = structlog.get_logger(__name__)
 
 READ_BATCH = 500
-# Newest events kept as sent: a reconnect that missed fewer costs no query.
-RECENT_EVENTS = 512
-RECENT_CHARS = 512 * 1024
 RETRY_SECONDS = 0.5
 CHECKPOINT_WAIT_SECONDS = 0.1
 # After so many characters of a batch the sockets' writers get their turn: a healthy socket must
@@ -107,14 +104,11 @@ class Room:
         self.joining = 0
         self.ready = asyncio.Event()
         self._lane = lane
-        self._replayed_events = replayed_events
+        self._missed = MissedEvents(project_id, tenant_id, lane, replayed_events)
         self._presence = Presence(lambda data: self.tell("presence", data))
         self._signer = signer
         self._channel = room_channel(project_id)
         self._live = LiveRoom()
-        self._recent: deque[tuple[int, str]] = deque()
-        self._recent_chars = 0
-        self._logged = asyncio.Lock()
         self._grown = asyncio.Event()
         self._head = 0
         self._early: list[str] = []
@@ -331,16 +325,9 @@ class Room:
         self.seq = event.seq
         self._live.fold(event.type, event.data)
         text = event.frame().decode()
-        self._remember(event.seq, text)
+        self._missed.remember(event.seq, text)
         self._broadcast(text)
         return len(text)
-
-    def _remember(self, seq: int, text: str) -> None:
-        self._recent.append((seq, text))
-        self._recent_chars += len(text)
-        while len(self._recent) > RECENT_EVENTS or self._recent_chars > RECENT_CHARS:
-            _, oldest = self._recent.popleft()
-            self._recent_chars -= len(oldest)
 
     def _broadcast(self, text: str, deltas_of: str | None = None) -> None:
         for member in self.members.values():
@@ -369,17 +356,17 @@ class Room:
             # It may have read further on another edge.
             await self._persist(self.catch_up)
         member = Member(socket, deltas, held=[])
-        missed = self._recent_after(after_seq)
-        self._add(member)
         head = self.seq
+        missed = None if after_seq is None else self._missed.recent(after_seq, head)
+        self._add(member)
         joined: dict[str, Any] = {
             "project_id": self.project_id,
             "seq": head,
             "live": self._live.snapshot(),
             "presence": self._presence.users(),
         }
-        if missed is None and after_seq is not None and self._replayable(after_seq):
-            missed = await self._logged_after(after_seq, head)
+        if missed is None and after_seq is not None and self._missed.replayable(after_seq, head):
+            missed = await self._missed.logged(after_seq, head)
         joined["recovered"] = missed is not None
         # If it was expelled meanwhile, it has been told so.
         if self.members.get(socket) is member:
@@ -407,47 +394,6 @@ class Room:
         if self.members.get(member.socket) is None:
             self._presence.enter(member.socket.principal)
         self.members[member.socket] = member
-
-    def _replayable(self, after_seq: int) -> bool:
-        return 0 <= after_seq <= self.seq and self.seq - after_seq <= self._replayed_events
-
-    def _recent_after(self, after_seq: int | None) -> list[str] | None:
-        if after_seq is None or not self._replayable(after_seq):
-            return None
-        if after_seq == self.seq:
-            return []
-        if not self._recent or self._recent[0][0] > after_seq + 1:
-            return None
-        return [text for seq, text in self._recent if seq > after_seq]
-
-    async def _logged_after(self, after_seq: int, head: int) -> list[str] | None:
-        """The missed events from the log.
-
-        One at a time: after a restart everybody misses about the same, and the first one's reading
-        serves the others.
-        """
-        async with self._logged:
-            missed = self._recent_after(after_seq)
-            if missed is None:
-                missed = await self._read_after(after_seq, head)
-        return None if missed is None else missed[: head - after_seq]
-
-    async def _read_after(self, after_seq: int, head: int) -> list[str] | None:
-        try:
-            async with self._lane.tenant_session(self.tenant_id) as session:
-                events = await rooms.read(session, self.project_id, after_seq, head - after_seq)
-        except (OSError, TimeoutError, SQLAlchemyError):
-            return None
-        # A log that was pruned starts later, and its rest would be a lie.
-        if not events or events[0].seq != after_seq + 1 or events[-1].seq != head:
-            return None
-        texts = [(event.seq, event.frame().decode()) for event in events]
-        first = self._recent[0][0] if self._recent else head + 1
-        if first <= head + 1:
-            later, self._recent, self._recent_chars = self._recent, deque(), 0
-            for seq, text in (*(item for item in texts if item[0] < first), *later):
-                self._remember(seq, text)
-        return [text for _, text in texts]
 
     def leave(self, socket: Receiver) -> bool:
         """Remove a socket; whether it was here."""
