@@ -9,10 +9,12 @@ from uuid import UUID
 import orjson
 
 from activities.answer import Answer
-from activities.tools.arguments import parse_object
+from activities.tools.arguments import parse_arguments, parse_object
 from activities.tools.registry import InvalidArguments, Registry
+from activities.tools.schemas import parameters
+from activities.tools.tool import Tool
 from store.limits import MAX_JSON_DEPTH
-from store.steps import NewCall
+from store.questions import NewCall
 from store.texts import clean, clean_json, cut
 from workflows.types import Effect
 
@@ -71,9 +73,20 @@ def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) ->
                 queue=tool.queue if tool else "",
                 effect=tool.effect if tool else Effect.READ,
                 refused=refused,
+                unfit=_unfit(tool, arguments) if tool and not refused else None,
+                schema=parameters(tool.arguments) if tool and not refused else None,
             )
         )
     return AnsweredCalls(calls, broken)
+
+
+def _unfit(tool: Tool[Any], arguments: str) -> str | None:
+    """What is wrong with a call's arguments: people are not asked about a call that cannot run."""
+    try:
+        parse_arguments(tool, arguments)
+    except InvalidArguments as error:
+        return error.message
+    return None
 
 
 def _parameters(arguments: str) -> Any:

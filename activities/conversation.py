@@ -6,7 +6,7 @@ from temporalio import activity
 from typing_extensions import override
 
 from activities.errors import textless
-from store import tool_executions, turns
+from store import rooms, tool_executions, turns, waiting
 from store.database import Database
 from store.runs import TurnRuns
 from store.settings import Settings
@@ -53,7 +53,7 @@ class ConversationActivities(TurnActivities):
     @activity.defn(name="settle_tool")
     async def settle_tool(self, run: ToolRunInput) -> ToolRunResult:
         async with textless(), self._database.tenant_session(run.turn.tenant_id) as session:
-            turn = await session.get_one(Turn, UUID(run.turn.turn_id))
+            turn = await session.get_one(Turn, UUID(run.turn.turn_id), with_for_update=True)
             row = await session.get_one(
                 ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
             )
@@ -63,6 +63,8 @@ class ConversationActivities(TurnActivities):
                 await tool_executions.settle(
                     session, row.id, row.attempt, outcome, turn, self._links
                 )
+                if events := await waiting.review(session, turn):
+                    await rooms.append(session, turn.project_id, events)
                 return ToolRunResult(outcome.status)
             return ToolRunResult(row.execution_status)
 

@@ -2,7 +2,8 @@
 
 Compares open turns in the database with their runs in Temporal. A turn without a run is started, a
 turn whose run is over is settled, a stop that never reached its run is delivered again. Turns that
-wait for a place have no run and are left alone; places that are free are given to them.
+wait for a place have no run and are left alone; places that are free are given to them. What people
+decide about tool calls, and turns that should be over, are `activities.people`'s.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 from typing_extensions import override
 
+from activities.people import PeopleSweep
 from store import turns
 from store.database import Database
 from store.runs import TurnRuns
@@ -78,6 +80,7 @@ class HousekeepingSweep(HousekeepingActivities):
         self._settings = settings
         self._client = client
         self._runs = runs
+        self._people = PeopleSweep(database, settings, client, runs)
 
     @override
     @activity.defn(name="sweep")
@@ -91,6 +94,7 @@ class HousekeepingSweep(HousekeepingActivities):
                 done["failed"] += 1
                 log.warning("sweep_failed", turn_id=str(turn.turn_id), error=type(exc).__name__)
         done["started"] += await self._admit()
+        done.update(await self._people.sweep())
         pruned = await self._prune()
         turns_seen = meter.create_counter(
             "everturn_housekeeping_turns", "Turns that a sweep had to start, settle or cancel."

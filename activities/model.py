@@ -19,6 +19,7 @@ from activities.calls import calls_of
 from activities.endpoint import Endpoint, Endpoints
 from activities.errors import Trouble, foreseen, textless
 from activities.heartbeat import beating
+from activities.places import Places
 from activities.providers.chat_completions import ChatCompletions
 from activities.providers.client import Client
 from activities.providers.provider import Provider
@@ -56,6 +57,7 @@ class OpenAIModel(ModelActivities):
     Args:
         client: Shares its connections; address and key are set per tenant.
         registry: The tools the model is offered.
+        places: Gives away the place of a turn that waits for people; else housekeeping does.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class OpenAIModel(ModelActivities):
         registry: Registry,
         keys: KeyRing,
         settings: Settings,
+        places: Places | None = None,
     ) -> None:
         self._client = client
         self._database = database
@@ -76,6 +79,7 @@ class OpenAIModel(ModelActivities):
         self._endpoints = Endpoints(keys, settings)
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
         self._without_background: set[str] = set()
+        self._places = places
 
     @override
     @activity.defn(name="generate_reply")
@@ -131,6 +135,8 @@ class OpenAIModel(ModelActivities):
             await attempt.abandon()
         result = await self._store(begun, endpoint, answer, text.text)
         reach("K10")
+        if self._places and any(call.asks for call in result.tool_calls):
+            await self._places.give(begun.turn.tenant_id)
         return result
 
     def _provider(self, begun: BegunStep, endpoint: Endpoint) -> Provider:
@@ -197,7 +203,8 @@ class OpenAIModel(ModelActivities):
         calls = []
         for row in executions:
             tool = self._registry.get(row.tool_name)
-            if tool is not None and row.execution_status == ToolStatus.PENDING:
+            asks = row.execution_status == ToolStatus.AWAITING_APPROVAL
+            if tool is not None and (asks or row.execution_status == ToolStatus.PENDING):
                 calls.append(
                     ToolCallRef(
                         tool_execution_id=str(row.id),
@@ -205,6 +212,8 @@ class OpenAIModel(ModelActivities):
                         queue=Queue(tool.queue),
                         deadline_seconds=tool.deadline.total_seconds(),
                         max_attempts=policies.TOOL_MAX_ATTEMPTS,
+                        asks=asks,
+                        patience_seconds=_patience(row) if asks else 0.0,
                     )
                 )
         return StepResult(str(message_id), calls, answered=not executions and not steered)
@@ -252,6 +261,13 @@ class OpenAIModel(ModelActivities):
             retry=again,
             delay=delay if again else None,
         )
+
+
+def _patience(row: ToolExecution) -> float:
+    """How long the run waits for people: a moment longer than the question stands."""
+    if row.expires_at is None:
+        return 0.0
+    return (row.expires_at - row.created_at).total_seconds() + 1.0
 
 
 def _stopped_by_people() -> bool:

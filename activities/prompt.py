@@ -149,9 +149,14 @@ def _valid_json(arguments: str) -> str:
 
 
 def _result(row: ToolExecution | None) -> str:
-    if row is not None and row.execution_status == ToolStatus.COMPLETED:
-        return orjson.dumps(shrink(row.preview, MAX_MODEL_BYTES)).decode()
-    if row is None or row.error_code is None:
-        return orjson.dumps({"error": {"code": "cancelled", "message": STOPPED_TEXT}}).decode()
-    error = {"code": row.error_code, "message": row.error_message}
-    return orjson.dumps({"error": error}).decode()
+    if row is None or (row.execution_status != ToolStatus.COMPLETED and row.error_code is None):
+        found: Any = {"error": {"code": "cancelled", "message": STOPPED_TEXT}}
+    elif row.execution_status == ToolStatus.COMPLETED:
+        found = row.preview
+    else:
+        found = {"error": {"code": row.error_code, "message": row.error_message}}
+    if row is not None and row.approved_arguments is not None:
+        # What ran is not what the model sent; it must not take one's result for the other's.
+        changed = json.loads(row.approved_arguments)
+        found = {"people_changed_the_arguments_to": changed, "result": found}
+    return orjson.dumps(shrink(found, MAX_MODEL_BYTES)).decode()

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 from api import metrics, page, problems
 from api.auth import is_https
 from api.bootstrap import bootstrap
+from api.decisions import Decisions
 from api.headers import SecureHeaders
 from api.lookups import Lookups
 from api.passwords import Passwords
@@ -21,6 +22,7 @@ from api.routes import (
     auth,
     conversations,
     datasources,
+    decisions,
     health,
     members,
     projects,
@@ -47,7 +49,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health,
+    health, decisions,
 )  # fmt: skip
 
 
@@ -81,6 +83,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         metrics.serve(rooms, database, settings.host, settings.metrics_port)
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     runs = TurnRuns(await connect(settings, lazy=True))
+    links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
     return Edge(
         settings=settings,
         database=database,
@@ -89,10 +92,11 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         publisher=publisher,
         rooms=rooms,
         turns=Turns(database, runs),
+        decisions=Decisions(database, runs, links),
         runs=runs,
         passwords=passwords,
         throttle=Throttle(),
-        links=TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace),
+        links=links,
     )
 
 

@@ -7,6 +7,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from store.limits import MAX_JSON_DEPTH
+from store.texts import clean
 
 MAX_ID_CHARS = 128
 MAX_SUBSCRIBED = 1_000
@@ -82,6 +83,24 @@ class StopTurn(Body):
     turn_id: UUID
 
 
+class ToolDecision(Body):
+    """Approve or deny a tool call that asks."""
+
+    type = "tool_decision"
+    tool_execution_id: UUID
+    decision: Literal["approve", "deny"]
+    arguments: dict[str, Any] | None = None
+    note: Annotated[str, Field(strict=True)] | None = None
+    scope: Literal["once", "turn", "conversation"] = "once"
+
+    @field_validator("note")
+    @classmethod
+    def _storable(cls, value: str | None) -> str | None:
+        if value is not None and clean(value) != value:
+            raise ValueError("a NUL character or half of a surrogate pair")
+        return value
+
+
 class Typing(Body):
     """Someone types in a conversation."""
 
@@ -95,10 +114,11 @@ class Ping(Body):
     type = "ping"
 
 
-Frame = JoinProject | LeaveProject | UserMessage | StopTurn | Typing | Ping
+Frame = JoinProject | LeaveProject | UserMessage | StopTurn | ToolDecision | Typing | Ping
 
 BODIES: dict[str, type[Frame]] = {
-    body.type: body for body in (JoinProject, LeaveProject, UserMessage, StopTurn, Typing, Ping)
+    body.type: body
+    for body in (JoinProject, LeaveProject, UserMessage, StopTurn, ToolDecision, Typing, Ping)
 }
 
 

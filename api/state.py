@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from api.decisions import Decisions
 from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
@@ -30,6 +31,7 @@ class Edge:
     publisher: Publisher
     rooms: Rooms
     turns: Turns
+    decisions: Decisions
     runs: TurnRuns
     passwords: Passwords
     throttle: Throttle

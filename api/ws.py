@@ -25,6 +25,7 @@ from api.frames import (
     LeaveProject,
     Ping,
     StopTurn,
+    ToolDecision,
     Typing,
     UserMessage,
     parse,
@@ -33,6 +34,7 @@ from api.lookups import Known
 from api.state import Edge, edge_of
 from store import conversations
 from store.bus import room_channel
+from store.decisions import Word
 from store.errors import Forbidden, RateLimited, Refusal, Unauthenticated
 from store.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from store.live import frame
@@ -279,6 +281,8 @@ class ChatSocket:
                         "duplicate": False,
                     },
                 )
+            case ToolDecision():
+                await self._decide(body, reply_to)
             case JoinProject():
                 if not self.principal.scopes & {"read", "admin"}:
                     raise Forbidden("This API token lacks the scope read.")
@@ -315,6 +319,26 @@ class ChatSocket:
             on_busy=body.on_busy,
         )
         self.tell("ack", {"reply_to": reply_to, **asdict(receipt)})
+
+    async def _decide(self, body: ToolDecision, reply_to: str | None) -> None:
+        word = Word(body.decision, body.arguments, body.note, body.scope)
+        decided = await self._edge.decisions.decide(
+            self._author(), body.tool_execution_id, word, self.address
+        )
+        row = decided.execution
+        self.tell(
+            "ack",
+            {
+                "reply_to": reply_to,
+                "message_id": row.message_id,
+                "turn_id": row.turn_id,
+                "conversation_id": decided.turn.conversation_id,
+                "tool_execution_id": row.id,
+                "status": row.execution_status,
+                "approval": row.approval,
+                "duplicate": decided.duplicate,
+            },
+        )
 
     async def _typing(self, body: Typing) -> None:
         now = time.monotonic()

@@ -15,9 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from store.errors import Invalid
 from store.policies import STRICTNESS, default_policy
 from store.tables import ToolPolicy
+from store.terms import APPROVERS
 from workflows.types import Effect
-
-APPROVERS = {"editor": 0, "owner": 1, "admin": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,26 @@ class TurnRuns:
         )
         return len(described.pollers) > 0
 
+    async def tell_decided(self, turn_id: UUID, execution_id: UUID) -> bool:
+        """Tell a turn's run that people have decided about a call; twice is harmless.
+
+        Returns:
+            Whether the run knows, or there is none to know. If not, housekeeping tells it.
+        """
+        handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
+        try:
+            await handle.signal(
+                ConversationTurn.tool_decided, str(execution_id), rpc_timeout=RPC_TIMEOUT
+            )
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return True
+            log.warning("decision_not_told", turn_id=str(turn_id), error=exc.status.name)
+            return False
+        except RuntimeError:
+            return False
+        return True
+
     async def cancel(self, turn_id: UUID) -> bool:
         """Ask a turn's workflow to stop.
 

@@ -35,6 +35,50 @@ class ErrorShape(Shape):
     message: str
 
 
+class VoteShape(Shape):
+    """What one person said to a question.
+
+    Attributes:
+        arguments: Those approved, where they are not the model's own.
+    """
+
+    user: AuthorShape
+    decision: str
+    arguments: dict[str, Any] | None = None
+    note: str | None = None
+    scope: str = "once"
+    at: datetime
+
+
+class ApprovalShape(Shape):
+    """A question to people about a tool call, and how it was decided.
+
+    Attributes:
+        question: Grows with every question about the call; changed arguments are a new one.
+        decision: ``approved``, ``denied`` or ``expired``; null while the question stands.
+        arguments: What is to run, or ran, where it is not what the model sent.
+        scope: For how long the approval holds.
+        grant_id: The earlier approval by which this call need not ask.
+        votes: What was said to this question so far.
+    """
+
+    question: int
+    approvers: str
+    approvals: int
+    not_asker: bool
+    asked_at: datetime
+    expires_at: datetime | None = None
+    decision: str | None = None
+    decided_by: AuthorShape | None = None
+    decided_at: datetime | None = None
+    arguments: dict[str, Any] | None = None
+    changed_by: AuthorShape | None = None
+    note: str | None = None
+    scope: str = "once"
+    grant_id: UUID | None = None
+    votes: list[VoteShape] = []
+
+
 class ToolExecutionShape(Shape):
     """A tool call and how it went."""
 
@@ -53,6 +97,8 @@ class ToolExecutionShape(Shape):
     execution_time_ms: int | None
     created_at: datetime
     temporal_url: str | None
+    requires_approval: bool
+    approval: ApprovalShape | None
 
     @classmethod
     def of(
@@ -79,7 +125,22 @@ class ToolExecutionShape(Shape):
             execution_time_ms=row.execution_time_ms,
             created_at=row.created_at,
             temporal_url=links.turn(row.turn_id),
+            requires_approval=row.requires_approval,
+            approval=ApprovalShape.model_validate(row.approval) if row.approval else None,
         )
+
+
+class GrantShape(Shape):
+    """A tool that somebody's turns need not ask for."""
+
+    id: UUID
+    conversation_id: UUID
+    turn_id: UUID | None
+    user: AuthorShape
+    tool: str
+    effect: str
+    granted_by: list[AuthorShape]
+    created_at: datetime
 
 
 class MessageShape(Shape):

@@ -8,12 +8,13 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store import rooms
+from store import rooms, waiting
 from store.database import clock
 from store.generations import Generation, cut_off, remember
 from store.history import HistoryMessage, before
 from store.limits import TenantLimits
 from store.messages import done_event, drop_draft, next_position
+from store.questions import NewCall, judge
 from store.shapes import TemporalLinks
 from store.tables import Message, Project, Tenant, ToolExecution, Turn, Usage
 from store.tool_executions import result_event
@@ -76,24 +77,6 @@ class BegunStep:
     def _of_turn(self) -> list[Message]:
         earlier = [item.message for item in self.history]
         return [self.message, *(row for row in earlier if row.turn_id == self.turn.id)]
-
-
-@dataclass(frozen=True, slots=True)
-class NewCall:
-    """A tool call the model asked for.
-
-    Attributes:
-        parameters: Parsed arguments; the raw text where they do not parse.
-        refused: Code and text where it is settled at once, e.g. an unknown tool.
-    """
-
-    call_id: str
-    name: str
-    arguments: str
-    parameters: Any
-    queue: str
-    effect: str
-    refused: tuple[str, str] | None = None
 
 
 async def begin(session: AsyncSession, step: StepInput) -> BegunStep | None:
@@ -219,6 +202,7 @@ async def complete(
     message.generation = None
     now = await clock(session)
     executions = [_execution(message, position, call, now) for position, call in enumerate(calls)]
+    await judge(session, turn, calls, executions, now)
     message.tool_calls = [
         {
             "id": row.tool_call_id,
@@ -251,8 +235,9 @@ async def complete(
         events += [
             result_event(row, turn.conversation_id, links)
             for row in executions
-            if row.execution_status != ToolStatus.PENDING
+            if row.execution_status != ToolStatus.PENDING or row.approval is not None
         ]
+        events += await waiting.review(session, turn)
     await rooms.append(session, turn.project_id, events)
     return executions
 

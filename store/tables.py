@@ -237,6 +237,8 @@ class Turn(Base):
         number: Place among the conversation's turns, from 1.
         last_error: What the model's last failed attempt said, for people; no secrets.
         admitted_at: Since when the turn may run; null while it waits (`store.admission`).
+        waiting_since: Since when people are waited for; null while nobody is (`store.waiting`).
+        waited_seconds: For how long people were waited for, all earlier questions together.
     """
 
     __tablename__ = "turns"
@@ -279,6 +281,8 @@ class Turn(Base):
     admitted_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    waiting_since: Mapped[datetime | None]
+    waited_seconds: Mapped[float] = mapped_column(server_default=text("0"))
 
 
 class Message(Base):
@@ -348,12 +352,28 @@ class ToolExecution(Base):
     Attributes:
         attempt: Number of the present claim; a result is stored only under its own claim.
         preview: `tool_result` cut to what rooms and lists show.
+        question: Number of the question to people that stands or stood last; 0 for none.
+        approval: What people are shown of that question (`store.shapes.ApprovalShape`).
+        argument_schema: What changed arguments are held against.
+        approved_arguments: JSON of the arguments people approved where they are not the model's.
+        decided_at: When people, or the end of their time, decided the question.
+        told_at: When the turn's run was told so.
     """
 
     __tablename__ = "tool_executions"
     __table_args__ = (
         UniqueConstraint("message_id", "position"),
         Index(None, "turn_id"),
+        Index(
+            "ix_tool_executions_waiting",
+            "turn_id",
+            postgresql_where=text("execution_status = 'awaiting_approval'"),
+        ),
+        Index(
+            "ix_tool_executions_untold",
+            "decided_at",
+            postgresql_where=text("decided_at IS NOT NULL AND told_at IS NULL"),
+        ),
         CheckConstraint(
             "execution_status IN ('pending', 'awaiting_approval', 'executing', 'completed',"
             " 'failed', 'cancelled', 'unknown')",
@@ -383,6 +403,13 @@ class ToolExecution(Base):
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    question: Mapped[int] = mapped_column(server_default=text("0"))
+    approval: Mapped[dict[str, Any] | None]
+    argument_schema: Mapped[dict[str, Any] | None]
+    approved_arguments: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
 
 
 class ToolPolicy(Base):
@@ -407,10 +434,19 @@ class ToolPolicy(Base):
 
 
 class ToolDecision(Base):
-    """Who approved or denied a call, when, with which arguments."""
+    """Who approved or denied a call, when, with which arguments.
+
+    Attributes:
+        question: Which question of the call it answers: changed arguments make a new one.
+        arguments: Null for the model's own.
+    """
 
     __tablename__ = "tool_decisions"
-    __table_args__ = (UniqueConstraint("tool_execution_id", "user_id"),)
+    __table_args__ = (
+        UniqueConstraint("tool_execution_id", "question", "user_id", "decision"),
+        CheckConstraint("decision IN ('approve', 'deny')", name="decision"),
+        CheckConstraint("scope IN ('once', 'turn', 'conversation')", name="scope"),
+    )
 
     id: Mapped[UUID] = _id()
     tenant_id: Mapped[UUID] = _tenant()
@@ -421,6 +457,43 @@ class ToolDecision(Base):
     decision: Mapped[str]
     arguments: Mapped[Any | None] = mapped_column(JSONB)
     note: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    question: Mapped[int] = mapped_column(server_default=text("1"))
+    scope: Mapped[str] = mapped_column(server_default="once")
+
+
+class ToolGrant(Base):
+    """A tool that somebody's turns need not ask for: in one turn, or in one conversation.
+
+    Attributes:
+        user_id: Whose turns; nobody else may have written in them.
+        granted_by: Everybody whose approval it took, each still entitled when it is used.
+        turn_id: Null for the whole conversation.
+    """
+
+    __tablename__ = "tool_grants"
+    __table_args__ = (
+        CheckConstraint("approvers IN ('editor', 'owner', 'admin')", name="approvers"),
+        Index(None, "conversation_id"),
+    )
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID] = _tenant()
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    conversation_id: Mapped[UUID] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE")
+    )
+    turn_id: Mapped[UUID | None] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))
+    tool_execution_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tool_executions.id", ondelete="CASCADE")
+    )
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    tool: Mapped[str]
+    effect: Mapped[str]
+    approvers: Mapped[str]
+    approvals: Mapped[int]
+    not_asker: Mapped[bool]
+    granted_by: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
     created_at: Mapped[datetime] = _now()
 
 

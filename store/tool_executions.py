@@ -60,6 +60,7 @@ def result_event(
         ),
         execution_time_ms=row.execution_time_ms,
         temporal_url=links.turn(row.turn_id) if links else None,
+        approval=row.approval,
     )
 
 

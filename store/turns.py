@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store import access, admission, rooms, steering
+from store import access, admission, rooms, steering, waiting
 from store.access import Role
 from store.asking import Asking, asking
 from store.database import clock
@@ -386,6 +386,7 @@ async def _settle(
     message_status = "stopped" if status is TurnStatus.CANCELLED else "failed"
     events += await settle_open(session, turn)
     events += await settle_streaming(session, turn, message_status)
+    await waiting.close(session, turn)
     now = await clock(session)
     turn.status = status
     turn.code = code or None

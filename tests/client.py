@@ -79,7 +79,7 @@ class Folded:
                 self.executions[data["tool_execution_id"]].update(
                     status=data["status"], attempt=data["attempt"], result=data.get("result"),
                     error=data.get("error"), execution_time_ms=data.get("execution_time_ms"),
-                    tool_name=data["tool_name"],
+                    tool_name=data["tool_name"], approval=data.get("approval"),
                 )  # fmt: skip
 
     def _forget(self, conversation_id: str) -> None:
@@ -118,7 +118,7 @@ class Folded:
             self.executions[call["tool_execution_id"]] = {
                 "tool_call_id": call["id"], "tool_name": call["function"]["name"],
                 "message_id": data["message_id"], "status": "pending", "attempt": 0,
-                "result": None, "error": None, "execution_time_ms": None,
+                "result": None, "error": None, "execution_time_ms": None, "approval": None,
             }  # fmt: skip
 
     def delta(self, data: dict[str, Any]) -> bool:
@@ -482,7 +482,7 @@ def essence(state: Folded) -> dict[str, Any]:
         },
         "executions": {
             key: (row["tool_name"], row["status"], row["attempt"], row["result"], row["error"],
-                  row["execution_time_ms"])
+                  row["execution_time_ms"], row.get("approval"))
             for key, row in state.executions.items()
         },
     }  # fmt: skip
@@ -518,7 +518,8 @@ def _canonical_message(state: Folded, message: dict[str, Any]) -> dict[str, Any]
         "tools": [
             {"id": key, "tool_call_id": row["tool_call_id"], "tool_name": row["tool_name"],
              "status": row["status"], "attempt": row["attempt"], "result": row["result"],
-             "error": row["error"], "execution_time_ms": row["execution_time_ms"]}
+             "error": row["error"], "execution_time_ms": row["execution_time_ms"],
+             "approval": row.get("approval")}
             for key, row in state.executions.items()
             if row["message_id"] == message["id"]
         ],

@@ -25,6 +25,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
+from activities.places import Places
 from activities.providers.client import new_client
 from activities.tools.executor import ToolExecutor
 from activities.tools.registry import Registry, default_tools
@@ -117,17 +118,19 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
     model_client = new_client()
     stack.push_async_callback(model_client.close)
     common: dict[str, Any] = {"database": parts.database, "settings": parts.settings}
+    runs = TurnRuns(parts.client)
+    places = Places(parts.database, runs)
     model = OpenAIModel(
         client=model_client,
         publisher=parts.publisher,
         registry=parts.registry,
         keys=parts.keys,
+        places=places,
         **common,
     )
-    runs = TurnRuns(parts.client)
     version = deployment.config(parts.settings.build_id)
     turn = ConversationActivities(**common, successors=runs if version else None)
-    tools = ToolExecutor(registry=parts.registry, keys=parts.keys, **common)
+    tools = ToolExecutor(registry=parts.registry, keys=parts.keys, places=places, **common)
     sweep = HousekeepingSweep(client=parts.client, runs=runs, **common)
     by_queue: dict[Queue, list[Any]] = {
         Queue.TURNS: [turn.finish_turn, turn.settle_tool, sweep.sweep],

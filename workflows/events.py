@@ -89,7 +89,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolResultChanged:
-    """A tool execution moved on; `result` is the bounded preview."""
+    """A tool execution moved on; `result` is the bounded preview, `approval` people's word."""
 
     type: ClassVar[str] = "tool_result"
     conversation_id: UUID
@@ -103,6 +103,7 @@ class ToolResultChanged:
     error: dict[str, str] | None = None
     execution_time_ms: int | None = None
     temporal_url: str | None = None
+    approval: dict[str, Any] | None = None
 
 
 RoomEvent = (

@@ -22,9 +22,11 @@ from typing_extensions import override
 
 from activities.errors import foreseen, textless
 from activities.heartbeat import beating
+from activities.places import Places
 from activities.tools.arguments import parse_arguments
 from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
 from activities.tools.registry import Registry
+from activities.tools.schemas import parameters
 from activities.tools.tool import (
     Arguments,
     Datasource,
@@ -33,11 +35,12 @@ from activities.tools.tool import (
     ToolError,
     ToolNotFound,
 )
-from store import audit, policies, rooms, tool_executions, turns
+from store import audit, decisions, questions, rooms, tool_executions, turns, waiting
 from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
 from store.fault_points import reach
+from store.policies import Verdict, verdict_for
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -130,11 +133,19 @@ class ToolExecutor(ToolActivities):
 
     Args:
         registry: Every tool there is.
+        places: Gives away the place of a turn that waits for people; else housekeeping does.
     """
 
     def __init__(
-        self, *, database: Database, registry: Registry, keys: KeyRing, settings: Settings
+        self,
+        *,
+        database: Database,
+        registry: Registry,
+        keys: KeyRing,
+        settings: Settings,
+        places: Places | None = None,
     ) -> None:
+        self._places = places
         self._database = database
         self._registry = registry
         self._keys = keys
@@ -147,6 +158,7 @@ class ToolExecutor(ToolActivities):
             async with self._database.tenant_session(run.turn.tenant_id) as session:
                 claimed = await self._claim(session, run)
             if not isinstance(claimed, Claim):
+                await self._review(run)
                 return ToolRunResult(claimed)
             reach("K6")
             try:
@@ -155,9 +167,19 @@ class ToolExecutor(ToolActivities):
                 await self._cancelled(claimed)
                 raise
             reach("K7")
-            status = await self._store(claimed, outcome)
+            status, others_wait = await self._store(claimed, outcome)
             reach("K8")
+            if others_wait:
+                await self._review(run)
             return ToolRunResult(status)
+
+    async def _review(self, run: ToolRunInput) -> None:
+        """Have the turn say that it waits for people, if that is all it does now."""
+        tenant_id = UUID(run.turn.tenant_id)
+        async with self._database.tenant_session(tenant_id) as session:
+            waits = await waiting.review_now(session, UUID(run.turn.turn_id))
+        if waits and self._places:
+            await self._places.give(tenant_id)
 
     async def _claim(self, session: AsyncSession, run: ToolRunInput) -> Claim | ToolStatus:
         """Take the call for this attempt, or say how it has ended already."""
@@ -167,6 +189,9 @@ class ToolExecutor(ToolActivities):
         )
         if turn is None or row is None or row.turn_id != turn.id:
             raise ApplicationError("no such tool call", type="NotFound", non_retryable=True)
+        if await decisions.expire(session, turn, row, await clock(session)):
+            event = result_event(row, turn.conversation_id, self._links)
+            await rooms.append(session, turn.project_id, [event])
         if row.execution_status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):
             return ToolStatus(row.execution_status)
         actor = await _actor(session, turn)
@@ -178,13 +203,16 @@ class ToolExecutor(ToolActivities):
             return await self._settle(session, row, turn, actor, tool_executions.cancelled())
 
         tool = self._registry.get(row.tool_name)
-        refusal = await self._refusal(session, turn, row, tool)
-        if tool is None or refusal is not None:
-            return await self._settle(session, row, turn, actor, refusal or _denied("unknown tool"))
+        judged = await self._judge(session, turn, row, tool)
+        if tool is None or not isinstance(judged, Verdict):
+            refusal = judged if isinstance(judged, Outcome) else _denied("unknown tool")
+            return await self._settle(session, row, turn, actor, refusal)
         try:
-            arguments = parse_arguments(tool, row.arguments)
+            arguments = parse_arguments(tool, row.approved_arguments or row.arguments)
         except ToolError as error:
             return await self._settle(session, row, turn, actor, _failed(error, None))
+        if judged.policy == "ask" and not await decisions.covers(session, turn, row, judged.terms):
+            return await self._ask(session, turn, row, tool, judged)
 
         row.attempt += 1
         row.execution_status = ToolStatus.EXECUTING
@@ -196,9 +224,10 @@ class ToolExecutor(ToolActivities):
         )
         return Claim(row, turn, tool, arguments, actor)
 
-    async def _refusal(
+    async def _judge(
         self, session: AsyncSession, turn: Turn, row: ToolExecution, tool: Tool[Any] | None
-    ) -> Outcome | None:
+    ) -> Verdict | Outcome:
+        """What the policies of this moment say; an outcome where the call ends here."""
         if tool is None:
             return Outcome(
                 ToolStatus.FAILED,
@@ -208,15 +237,26 @@ class ToolExecutor(ToolActivities):
         role = await turns.asker_role(session, turn)
         if role is None or role < Role.EDITOR:
             return _denied("Whoever asked may no longer use tools in this project.")
-        policy = await policies.policy_for(session, turn.project_id, tool.name, tool.effect)
-        if policy == "deny":
-            return _denied(f"The project's policy does not allow {tool.name}.")
-        if policy == "ask":
-            return _denied(
-                f"{tool.name} changes things and no policy allows it here."
-                " An owner can allow it in the project's tool policies."
-            )
-        return None
+        verdict = await verdict_for(session, turn.project_id, tool.name, tool.effect)
+        if verdict.policy == "deny":
+            return _denied(questions.denied_text(tool.name))
+        return verdict
+
+    async def _ask(
+        self,
+        session: AsyncSession,
+        turn: Turn,
+        row: ToolExecution,
+        tool: Tool[Any],
+        verdict: Verdict,
+    ) -> ToolStatus:
+        """The policy asks for more than was given, or asks by now: the run waits on."""
+        row.argument_schema = parameters(tool.arguments)
+        questions.ask(row, verdict.terms, await clock(session))
+        await session.flush()
+        event = result_event(row, turn.conversation_id, self._links)
+        await rooms.append(session, turn.project_id, [event])
+        return ToolStatus.AWAITING_APPROVAL
 
     async def _run(self, claim: Claim) -> Outcome:
         row, tool = claim.execution, claim.tool
@@ -271,16 +311,18 @@ class ToolExecutor(ToolActivities):
             claim, tool_executions.unknown() if risky else tool_executions.cancelled()
         )
 
-    async def _store(self, claim: Claim, outcome: Outcome) -> ToolStatus:
+    async def _store(self, claim: Claim, outcome: Outcome) -> tuple[ToolStatus, bool]:
+        """Store an outcome; its status, and whether another call of the turn waits for people."""
         row = claim.execution
         async with self._database.tenant_session(row.tenant_id) as session:
             stored = await tool_executions.settle(
                 session, row.id, row.attempt, outcome, claim.turn, self._links
             )
             await _record(session, row, claim.turn, claim.actor, *_audited(outcome))
+            others_wait = await waiting.anybody_is_asked(session, claim.turn.id)
         if not stored:
             raise foreseen("another attempt owns this tool call", "Superseded", retry=True)
-        return outcome.status
+        return outcome.status, others_wait
 
     async def _settle(
         self,
