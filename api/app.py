@@ -13,6 +13,7 @@ from api import metrics, page, problems
 from api.auth import is_https
 from api.bootstrap import bootstrap
 from api.headers import SecureHeaders
+from api.interventions import Interventions
 from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
@@ -25,12 +26,14 @@ from api.routes import (
     members,
     projects,
     search,
+    tool_executions,
     tool_policies,
     turns,
 )
 from api.state import Edge
 from api.throttle import Throttle
 from api.turns import Turns
+from api.watch import Watch
 from api.ws import chat
 from store.bus import Signer
 from store.buses import new_listener, new_publisher
@@ -40,6 +43,7 @@ from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
 from store.temporal import connect
+from store.tool_runs import ToolRuns
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +51,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health,
+    health, tool_executions,
 )  # fmt: skip
 
 
@@ -80,7 +84,12 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     if settings.metrics_port is not None:
         metrics.serve(rooms, database, settings.host, settings.metrics_port)
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
-    runs = TurnRuns(await connect(settings, lazy=True))
+    client = await connect(settings, lazy=True)
+    runs, tool_runs = TurnRuns(client), ToolRuns(client)
+    links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
+    watch = Watch(database, tool_runs, links)
+    stack.push_async_callback(watch.close)
+    watch.start()
     return Edge(
         settings=settings,
         database=database,
@@ -92,7 +101,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         runs=runs,
         passwords=passwords,
         throttle=Throttle(),
-        links=TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace),
+        links=links,
+        tool_runs=tool_runs,
+        interventions=Interventions(database, runs, links),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from api.interventions import Interventions
 from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
@@ -17,6 +18,7 @@ from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
+from store.tool_runs import ToolRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Edge:
     passwords: Passwords
     throttle: Throttle
     links: TemporalLinks
+    tool_runs: ToolRuns
+    interventions: Interventions
 
 
 def edge_of(connection: HTTPConnection) -> Edge:

@@ -85,6 +85,24 @@ class TurnRuns:
         )
         return len(described.pollers) > 0
 
+    async def take_over(self, turn_id: UUID, execution_id: UUID, intervention_id: UUID) -> bool:
+        """Tell a turn's run that people have intervened in one of its tool calls.
+
+        Returns:
+            Whether it was told. What they did is on record, and housekeeping tells it again.
+        """
+        handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
+        try:
+            await handle.signal(
+                ConversationTurn.tool_taken_over,
+                args=[str(execution_id), str(intervention_id)],
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except (RPCError, RuntimeError) as exc:
+            log.warning("turn_not_signalled", turn_id=str(turn_id), error=type(exc).__name__)
+            return False
+        return True
+
     async def cancel(self, turn_id: UUID) -> bool:
         """Ask a turn's workflow to stop.
 

@@ -89,7 +89,12 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolResultChanged:
-    """A tool execution moved on; `result` is the bounded preview."""
+    """A tool execution moved on; `result` is the bounded preview.
+
+    Attributes:
+        stalled: Why and since when it makes no progress; None while it does.
+        intervention: What somebody did about it last.
+    """
 
     type: ClassVar[str] = "tool_result"
     conversation_id: UUID
@@ -103,6 +108,8 @@ class ToolResultChanged:
     error: dict[str, str] | None = None
     execution_time_ms: int | None = None
     temporal_url: str | None = None
+    stalled: dict[str, Any] | None = None
+    intervention: dict[str, Any] | None = None
 
 
 RoomEvent = (
