@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from store import tool_executions
 from store.database import Database
 from store.shapes import TemporalLinks
-from store.tool_runs import Stalled, ToolRuns, diagnose
+from store.tool_runs import Stalled, ToolRun, ToolRuns, diagnose
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class Watch:
                     claimed_at=call.started_at if call.status == "executing" else None,
                     usual_ms=call.usual_ms,
                 )
-                if not _same(stalled, call.stalled):
+                if not _known(stalled, call.stalled, run):
                     await self._tell(call, stalled)
 
     async def _tell(self, call: Row[Any], stalled: Stalled | None) -> None:
@@ -113,9 +113,13 @@ class Watch:
             )
 
 
-def _same(found: Stalled | None, stored: dict[str, Any] | None) -> bool:
-    """Whether rooms know already: what tells one stall from the next is its reason and its time."""
-    if found is None or stored is None:
-        return found is None and stored is None
+def _known(found: Stalled | None, told: dict[str, Any] | None, run: ToolRun) -> bool:
+    """Whether the room knows already: what tells one stall from the next is its reason and time.
+
+    A call of which no worker has ever spoken hangs since it was told, whatever was tried since.
+    """
+    if found is None or told is None:
+        return found is None and told is None
     wire = found.wire()
-    return all(wire[key] == stored.get(key) for key in ("reason", "since"))
+    never_heard = run.heartbeat_at is None
+    return wire["reason"] == told["reason"] and (never_heard or wire["since"] == told["since"])

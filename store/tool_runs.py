@@ -90,9 +90,8 @@ class ToolRun:
 
     @property
     def heard_at(self) -> datetime | None:
-        """When some worker last spoke of it, or else since when one could have."""
-        times = [time for time in (self.heartbeat_at, self.scheduled_at) if time is not None]
-        return max(times, default=None)
+        """When a worker last spoke of it, in any attempt, or else since when one could have."""
+        return self.heartbeat_at or self.scheduled_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,9 @@ def diagnose(
         by = f" by {run.paused_by}" if run.paused_by else ""
         return Stalled("paused", run.since or now, f"An operator has paused it{by}.")
     heard = run.heard_at
-    if heard is not None and now - heard > SILENCE:
+    # Handed to a worker again and again, of which nobody ever hears.
+    lost = run.heartbeat_at is None and run.attempt > 1 and _was_lost(run)
+    if heard is not None and (lost or now - heard > SILENCE):
         if run.heartbeat_at is not None or run.worker is not None:
             return Stalled("worker_lost", heard, _lost(run))
         if served is False:
@@ -147,10 +148,12 @@ def diagnose(
     return None
 
 
+def _was_lost(run: ToolRun) -> bool:
+    return run.last_failure is not None and run.last_failure.code == "worker_lost"
+
+
 def _lost(run: ToolRun) -> str:
-    who = f"Its worker ({run.worker})" if run.worker else "Its worker"
-    more = f" Attempt {run.attempt} of {run.max_attempts}." if run.attempt > 1 else ""
-    return f"{who} has not been heard of.{more}"
+    return f"Its worker ({run.worker}) is silent." if run.worker else "Its worker is silent."
 
 
 def _words(time: timedelta) -> str:
@@ -265,7 +268,7 @@ def _run(run_id: str, pending: PendingActivityInfo) -> ToolRun:
     elif pending.state == State.PENDING_ACTIVITY_STATE_STARTED:
         state, since = "started", started
     elif next_at is not None and pending.attempt > 1:
-        state, since = "backoff", _given(pending, "last_attempt_complete_time")
+        state, since = "backoff", _given(pending, "last_heartbeat_time")
     else:
         state, since = "scheduled", scheduled
     limit = pending.activity_options.start_to_close_timeout.ToTimedelta()

@@ -189,6 +189,9 @@ class ConversationTurn:
 
     async def _until_decided(self, call: ToolCallRef, until: datetime) -> None:
         """Wait for people, however long it takes; the turn's own time stands still meanwhile."""
+        if workflow.cancellation_reason() is not None:
+            # A stop that came in the same moment as an activity's result is not raised any more.
+            raise asyncio.CancelledError
         if not self._waiting:
             self._waiting_since = workflow.now()
         self._waiting += 1
