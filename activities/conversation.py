@@ -6,7 +6,7 @@ from temporalio import activity
 from typing_extensions import override
 
 from activities.errors import textless
-from store import rooms, tool_executions, turns, waiting
+from store import interventions, rooms, tool_executions, turns, waiting
 from store.database import Database
 from store.runs import TurnRuns
 from store.settings import Settings
@@ -34,7 +34,7 @@ ENDINGS = {
 
 
 class ConversationActivities(TurnActivities):
-    """`finish_turn` and `settle_tool`.
+    """`finish_turn`, `settle_tool` and `review_tool`.
 
     Args:
         successors: Starts the next queued turn from here. Where workers have versions it must not
@@ -57,7 +57,7 @@ class ConversationActivities(TurnActivities):
             row = await session.get_one(
                 ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
             )
-            if row.execution_status in OPEN_TOOL_STATUSES:
+            if row.execution_status in OPEN_TOOL_STATUSES and row.taken_over == run.taken_over:
                 risky = row.effect != Effect.READ and row.execution_status == ToolStatus.EXECUTING
                 outcome = tool_executions.unknown() if risky else _lost()
                 await tool_executions.settle(
@@ -66,7 +66,14 @@ class ConversationActivities(TurnActivities):
                 if events := await waiting.review(session, turn):
                     await rooms.append(session, turn.project_id, events)
                 return ToolRunResult(outcome.status)
-            return ToolRunResult(row.execution_status)
+            return ToolRunResult(row.execution_status, row.taken_over)
+
+    @override
+    @activity.defn(name="review_tool")
+    async def review_tool(self, run: ToolRunInput) -> ToolRunResult:
+        async with textless(), self._database.tenant_session(run.turn.tenant_id) as session:
+            row = await interventions.hear(session, UUID(run.call.tool_execution_id))
+            return ToolRunResult(row.execution_status, row.taken_over)
 
     @override
     @activity.defn(name="finish_turn")

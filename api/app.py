@@ -14,6 +14,7 @@ from api.auth import is_https
 from api.bootstrap import bootstrap
 from api.decisions import Decisions
 from api.headers import SecureHeaders
+from api.interventions import Interventions
 from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
@@ -27,12 +28,14 @@ from api.routes import (
     members,
     projects,
     search,
+    tool_executions,
     tool_policies,
     turns,
 )
 from api.state import Edge
 from api.throttle import Throttle
 from api.turns import Turns
+from api.watch import Watch
 from api.ws import chat
 from store.bus import Signer
 from store.buses import new_listener, new_publisher
@@ -42,6 +45,7 @@ from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
 from store.temporal import connect
+from store.tool_runs import ToolRuns
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +53,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health, decisions,
+    health, decisions, tool_executions,
 )  # fmt: skip
 
 
@@ -82,8 +86,12 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     if settings.metrics_port is not None:
         metrics.serve(rooms, database, settings.host, settings.metrics_port)
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
-    runs = TurnRuns(await connect(settings, lazy=True))
+    client = await connect(settings, lazy=True)
+    runs, tool_runs = TurnRuns(client), ToolRuns(client)
     links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
+    watch = Watch(database, tool_runs, links)
+    stack.push_async_callback(watch.close)
+    watch.start()
     return Edge(
         settings=settings,
         database=database,
@@ -97,6 +105,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         passwords=passwords,
         throttle=Throttle(),
         links=links,
+        tool_runs=tool_runs,
+        interventions=Interventions(database, runs, links),
     )
 
 

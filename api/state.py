@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from api.decisions import Decisions
+from api.interventions import Interventions
 from api.lookups import Lookups
 from api.passwords import Passwords
 from api.rooms import Rooms
@@ -18,6 +19,7 @@ from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
+from store.tool_runs import ToolRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Edge:
     passwords: Passwords
     throttle: Throttle
     links: TemporalLinks
+    tool_runs: ToolRuns
+    interventions: Interventions
 
 
 def edge_of(connection: HTTPConnection) -> Edge:

@@ -1,5 +1,6 @@
 """Turns as Temporal runs: started once, cancelled by id, from the edge and from housekeeping."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -91,15 +92,26 @@ class TurnRuns:
         Returns:
             Whether the run knows, or there is none to know. If not, housekeeping tells it.
         """
+        return await self._signal(turn_id, ConversationTurn.tool_decided, str(execution_id))
+
+    async def take_over(self, turn_id: UUID, execution_id: UUID, intervention_id: UUID) -> bool:
+        """Tell a turn's run that people have intervened in one of its tool calls.
+
+        Returns:
+            Whether it was told, or there is none to tell. If not, housekeeping tells it again.
+        """
+        return await self._signal(
+            turn_id, ConversationTurn.tool_taken_over, str(execution_id), str(intervention_id)
+        )
+
+    async def _signal(self, turn_id: UUID, signal: Callable[..., None], *given: str) -> bool:
         handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
         try:
-            await handle.signal(
-                ConversationTurn.tool_decided, str(execution_id), rpc_timeout=RPC_TIMEOUT
-            )
+            await handle.signal(signal, args=given, rpc_timeout=RPC_TIMEOUT)
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return True
-            log.warning("decision_not_told", turn_id=str(turn_id), error=exc.status.name)
+            log.warning("turn_not_signalled", turn_id=str(turn_id), error=exc.status.name)
             return False
         except RuntimeError:
             return False

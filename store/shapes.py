@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from store.tables import Conversation, Message, ToolExecution, Turn
-from workflows.types import turn_workflow_id
+from workflows.types import OPEN_TOOL_STATUSES, turn_workflow_id
 
 
 class Shape(BaseModel):
@@ -99,6 +99,8 @@ class ToolExecutionShape(Shape):
     temporal_url: str | None
     requires_approval: bool
     approval: ApprovalShape | None
+    stalled: Any | None = None
+    intervention: Any | None = None
 
     @classmethod
     def of(
@@ -124,9 +126,11 @@ class ToolExecutionShape(Shape):
             ),
             execution_time_ms=row.execution_time_ms,
             created_at=row.created_at,
-            temporal_url=links.turn(row.turn_id),
+            temporal_url=links.tool(row),
             requires_approval=row.requires_approval,
             approval=ApprovalShape.model_validate(row.approval) if row.approval else None,
+            stalled=row.stalled,
+            intervention=row.intervention,
         )
 
 
@@ -269,3 +273,20 @@ class TemporalLinks:
     def turn(self, turn_id: UUID) -> str | None:
         """Address of a turn's run."""
         return self._prefix + turn_workflow_id(turn_id) if self._prefix else None
+
+    def tool(self, row: ToolExecution) -> str | None:
+        """Address of the run that a tool execution was claimed in, opened where the call is seen.
+
+        The newest run of its turn, where no worker has claimed it yet.
+        """
+        turn = self.turn(row.turn_id)
+        if turn is None or row.workflow_run is None:
+            return turn
+        if row.execution_status in OPEN_TOOL_STATUSES:
+            return self.activity(row.turn_id, row.workflow_run)
+        return f"{turn}/{row.workflow_run}/history"
+
+    def activity(self, turn_id: UUID, run_id: str) -> str | None:
+        """Address of what a run of a turn is waiting for."""
+        turn = self.turn(turn_id)
+        return f"{turn}/{run_id}/pending-activities" if turn else None

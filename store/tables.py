@@ -358,6 +358,11 @@ class ToolExecution(Base):
         approved_arguments: JSON of the arguments people approved where they are not the model's.
         decided_at: When people, or the end of their time, decided the question.
         told_at: When the turn's run was told so.
+        taken_over: How many interventions there were; a run that knows of fewer may not claim.
+        workflow_run: Run id of the workflow whose activity holds the present claim.
+        stalled: Why, and since when, it makes no progress (`store.tool_runs`).
+        intervention: What somebody did about it last, as rooms are shown it.
+        watched_at: When an edge last looked after it (`api.watch`).
     """
 
     __tablename__ = "tool_executions"
@@ -373,6 +378,18 @@ class ToolExecution(Base):
             "ix_tool_executions_untold",
             "decided_at",
             postgresql_where=text("decided_at IS NOT NULL AND told_at IS NULL"),
+        ),
+        Index(
+            "ix_tool_executions_running",
+            "created_at",
+            postgresql_where=text("execution_status IN ('pending', 'executing')"),
+        ),
+        Index(
+            "ix_tool_executions_times",
+            "tenant_id",
+            "tool_name",
+            "finished_at",
+            postgresql_where=text("execution_status = 'completed'"),
         ),
         CheckConstraint(
             "execution_status IN ('pending', 'awaiting_approval', 'executing', 'completed',"
@@ -410,6 +427,47 @@ class ToolExecution(Base):
     expires_at: Mapped[datetime | None]
     decided_at: Mapped[datetime | None]
     told_at: Mapped[datetime | None]
+    taken_over: Mapped[int] = mapped_column(server_default=text("0"))
+    workflow_run: Mapped[str | None]
+    stalled: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    intervention: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    watched_at: Mapped[datetime | None]
+
+
+class ToolIntervention(Base):
+    """What somebody did about a tool call that hung, or that he wanted to hang no longer.
+
+    Attributes:
+        number: Place among the call's interventions, from 1.
+        attempt: The claim it was about.
+        heard_at: When the turn's run looked at it; until then housekeeping repeats the signal.
+    """
+
+    __tablename__ = "tool_interventions"
+    __table_args__ = (
+        UniqueConstraint("tool_execution_id", "number"),
+        UniqueConstraint("tool_execution_id", "client_intervention_id"),
+        CheckConstraint("action IN ('retry', 'skip', 'cancel')", name="action"),
+        Index(
+            "ix_tool_interventions_unheard",
+            "created_at",
+            postgresql_where=text("heard_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID] = _tenant()
+    tool_execution_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tool_executions.id", ondelete="CASCADE")
+    )
+    number: Mapped[int]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    action: Mapped[str]
+    note: Mapped[str | None]
+    attempt: Mapped[int]
+    client_intervention_id: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    heard_at: Mapped[datetime | None]
 
 
 class ToolPolicy(Base):

@@ -59,7 +59,9 @@ def result_event(
             {"code": row.error_code, "message": row.error_message or ""} if row.error_code else None
         ),
         execution_time_ms=row.execution_time_ms,
-        temporal_url=links.turn(row.turn_id) if links else None,
+        temporal_url=links.tool(row) if links else None,
+        stalled=row.stalled,
+        intervention=row.intervention,
         approval=row.approval,
     )
 
@@ -73,6 +75,7 @@ def apply(row: ToolExecution, outcome: Outcome, now: Any) -> None:
     row.error_message = outcome.message or None
     row.execution_time_ms = outcome.elapsed_ms
     row.finished_at = now
+    row.stalled = None
 
 
 async def settle(
@@ -82,22 +85,50 @@ async def settle(
     outcome: Outcome,
     turn: Turn,
     links: TemporalLinks,
+    *,
+    among: Sequence[ToolStatus] = OPEN_TOOL_STATUSES,
 ) -> bool:
     """Store an outcome under the claim that produced it.
 
     A worker that slept through its own replacement finds another attempt in the row, or an
-    outcome, and changes nothing.
+    outcome, or that people have taken the call over, and changes nothing.
+
+    Args:
+        among: What the call's status must be; whoever has claimed it finds it ``executing``.
 
     Returns:
         Whether this outcome is the one that is stored.
     """
     row = await session.get(ToolExecution, execution_id, with_for_update=True)
-    if row is None or row.attempt != attempt or row.execution_status not in OPEN_TOOL_STATUSES:
+    if row is None or row.attempt != attempt or row.execution_status not in among:
         return False
     apply(row, outcome, await clock(session))
     await session.flush()
     await rooms.append(session, turn.project_id, [result_event(row, turn.conversation_id, links)])
     return True
+
+
+async def mark_stalled(
+    session: AsyncSession,
+    execution_id: UUID,
+    seen: tuple[str, int],
+    stalled: dict[str, str] | None,
+    links: TemporalLinks,
+) -> None:
+    """Tell the room that a call hangs, or that it does no longer.
+
+    Args:
+        seen: Status and attempt of what was looked at; nothing else is touched.
+    """
+    row = await session.get(ToolExecution, execution_id, with_for_update=True)
+    if row is None or (row.execution_status, row.attempt) != seen:
+        return
+    turn = await session.get(Turn, row.turn_id)
+    if turn is None:
+        return
+    row.stalled = stalled
+    await session.flush()
+    await rooms.append(session, turn.project_id, [result_event(row, turn.conversation_id, links)])
 
 
 async def settle_open(session: AsyncSession, turn: Turn) -> list[RoomEvent]:

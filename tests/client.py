@@ -80,6 +80,7 @@ class Folded:
                     status=data["status"], attempt=data["attempt"], result=data.get("result"),
                     error=data.get("error"), execution_time_ms=data.get("execution_time_ms"),
                     tool_name=data["tool_name"], approval=data.get("approval"),
+                    stalled=data.get("stalled"), intervention=data.get("intervention"),
                 )  # fmt: skip
 
     def _forget(self, conversation_id: str) -> None:
@@ -482,7 +483,8 @@ def essence(state: Folded) -> dict[str, Any]:
         },
         "executions": {
             key: (row["tool_name"], row["status"], row["attempt"], row["result"], row["error"],
-                  row["execution_time_ms"], row.get("approval"))
+                  row["execution_time_ms"], row.get("approval"), row.get("stalled"),
+                  row.get("intervention"))
             for key, row in state.executions.items()
         },
     }  # fmt: skip

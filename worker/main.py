@@ -133,7 +133,7 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
     tools = ToolExecutor(registry=parts.registry, keys=parts.keys, places=places, **common)
     sweep = HousekeepingSweep(client=parts.client, runs=runs, **common)
     by_queue: dict[Queue, list[Any]] = {
-        Queue.TURNS: [turn.finish_turn, turn.settle_tool, sweep.sweep],
+        Queue.TURNS: [turn.finish_turn, turn.settle_tool, turn.review_tool, sweep.sweep],
         Queue.MODEL: [model.generate_reply],
     }
     return [

@@ -89,7 +89,13 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolResultChanged:
-    """A tool execution moved on; `result` is the bounded preview, `approval` people's word."""
+    """A tool execution moved on; `result` is the bounded preview.
+
+    Attributes:
+        approval: What people were asked, and what they said.
+        stalled: Why and since when it makes no progress; None while it does.
+        intervention: What somebody did about it last.
+    """
 
     type: ClassVar[str] = "tool_result"
     conversation_id: UUID
@@ -104,6 +110,8 @@ class ToolResultChanged:
     execution_time_ms: int | None = None
     temporal_url: str | None = None
     approval: dict[str, Any] | None = None
+    stalled: dict[str, Any] | None = None
+    intervention: dict[str, Any] | None = None
 
 
 RoomEvent = (

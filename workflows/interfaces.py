@@ -45,6 +45,11 @@ class TurnActivities(ABC):
         """Give a tool call whose activity was lost its outcome, so that the turn can go on."""
 
     @abstractmethod
+    @activity.defn(name="review_tool")
+    async def review_tool(self, run: ToolRunInput) -> ToolRunResult:
+        """Say how a tool call stands that people are said to have taken over."""
+
+    @abstractmethod
     @activity.defn(name="finish_turn")
     async def finish_turn(self, finish: FinishInput) -> FinishResult:
         """Bring a turn to its terminal state and name its successor; safe to repeat."""

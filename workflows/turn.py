@@ -7,6 +7,7 @@ Temporal UI alike; whatever happens, `_finish` writes the terminal state.
 
 import asyncio
 import builtins
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +44,7 @@ from workflows.types import (
     TurnCode,
     TurnRef,
     TurnStatus,
+    tool_activity_id,
 )
 
 TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
@@ -92,6 +94,9 @@ class ConversationTurn:
     def __init__(self) -> None:
         self._decided: set[str] = set()
         self._taken_over: dict[str, set[str]] = {}
+        # Of those, how many had been heard of when the call's row was last looked at.
+        self._looked_at: Counter[str] = Counter()
+        self._starts: Counter[str] = Counter()
         self._waiting = 0
         self._waiting_since = datetime.max.replace(tzinfo=UTC)
 
@@ -102,7 +107,7 @@ class ConversationTurn:
 
     @workflow.signal
     def tool_taken_over(self, tool_execution_id: str, intervention_id: str) -> None:
-        """Somebody ended a run of the call, or wants another one; hearing it twice is harmless."""
+        """Somebody ended the call, or wants another run of it; hearing it twice is harmless."""
         self._taken_over.setdefault(tool_execution_id, set()).add(intervention_id)
 
     @workflow.run
@@ -184,12 +189,15 @@ class ConversationTurn:
 
     async def _until_decided(self, call: ToolCallRef, until: datetime) -> None:
         """Wait for people, however long it takes; the turn's own time stands still meanwhile."""
+        if workflow.cancellation_reason() is not None:
+            # A stop that came in the same moment as an activity's result is not raised any more.
+            raise asyncio.CancelledError
         if not self._waiting:
             self._waiting_since = workflow.now()
         self._waiting += 1
         try:
             await workflow.wait_condition(
-                lambda: call.tool_execution_id in self._decided,
+                lambda: call.tool_execution_id in self._decided or self._hinted(call),
                 timeout=max(until - workflow.now(), _LAST_MOMENT),
                 timeout_summary=f"{call.tool} waits for a decision",
             )
@@ -204,51 +212,89 @@ class ConversationTurn:
 
     async def _run_decided_tool(self, call: ToolCallRef) -> str:
         run = ToolRunInput(self._turn, call)
-        try:
-            result = await self._attended(run)
-        except ActivityError as exc:
-            if is_cancelled_exception(exc) or self._remaining() <= _LAST_MOMENT:
-                raise
-            # The activity itself was lost, every attempt of it. The model is told, and goes on.
-            result = await workflow.execute_activity_method(
-                TurnActivities.settle_tool,
-                run,
-                task_queue=Queue.TURNS,
-                start_to_close_timeout=policies.DATABASE_ACTIVITY_TIMEOUT,
-                schedule_to_close_timeout=self._remaining(),
-                retry_policy=policies.FINISH_RETRY,
-                summary=f"{call.tool} was lost",
-                priority=priority(self._turn),
-            )
-        return result.status
+        while True:
+            try:
+                hinted = self._hinted(call)
+                result = await (self._review(run) if hinted else self._attended(run))
+            except ActivityError as exc:
+                if is_cancelled_exception(exc) or self._remaining() <= _LAST_MOMENT:
+                    raise
+                # The activity itself was lost, every attempt of it. The model is told, and goes on.
+                result = await workflow.execute_activity_method(
+                    TurnActivities.settle_tool,
+                    run,
+                    task_queue=Queue.TURNS,
+                    start_to_close_timeout=policies.DATABASE_ACTIVITY_TIMEOUT,
+                    schedule_to_close_timeout=self._remaining(),
+                    retry_policy=policies.FINISH_RETRY,
+                    summary=f"{call.tool} was lost",
+                    priority=priority(self._turn),
+                )
+            if result.status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):
+                return result.status
+            run = replace(run, taken_over=result.taken_over)
 
     async def _attended(self, run: ToolRunInput) -> ToolRunResult:
-        """Run a tool call; where people take it over, leave that run and look at the row anew."""
-        taken_over = self._taken_over.setdefault(run.call.tool_execution_id, set())
-        while True:
-            heard = len(taken_over)
-            running = self._start_tool(run)
-            try:
-                await workflow.wait_condition(
-                    lambda running=running, heard=heard: (  # type: ignore[misc]
-                        running.done() or len(taken_over) > heard
-                    )
-                )
-            except asyncio.CancelledError:
-                # The activity ends what it began at its target; how it ended is what counts.
-                running.cancel()
-                return await running
-            if running.done():
-                return running.result()
+        """Run a tool call; where its row says that people took it over, let go of that run.
+
+        A hint alone ends nothing: the row is looked at, by an activity of the queue that is served
+        whatever has become of the tool's own.
+        """
+        running = self._start_tool(run)
+        try:
+            while not running.done():
+                await workflow.wait_condition(lambda: running.done() or self._hinted(run.call))
+                if running.done():
+                    break
+                found = await self._review(run)
+                if found.taken_over > run.taken_over:
+                    running.cancel()
+                    # Nobody waits for it any more, however it ends: it may hang, and its result
+                    # would not be stored.
+                    running.add_done_callback(lambda left: left.cancelled() or left.exception())
+                    return found
+        except BaseException as exc:
+            # The activity ends what it began at its target; how it ended is what counts.
             running.cancel()
-            # Nobody waits for it any more, however it ends: it may hang, and cannot store anything.
-            running.add_done_callback(lambda left: left.cancelled() or left.exception())
+            if not is_cancelled_exception(exc):
+                running.add_done_callback(lambda left: left.cancelled() or left.exception())
+                raise
+            return await running
+        result = running.result()
+        # A run that came late to a call that was taken over meanwhile has done nothing.
+        return await self._review(run) if result.status == ToolStatus.PENDING else result
+
+    def _hinted(self, call: ToolCallRef) -> bool:
+        """Whether there are hints about a call that nobody has looked into."""
+        key = call.tool_execution_id
+        return len(self._taken_over.get(key, ())) > self._looked_at[key]
+
+    async def _review(self, run: ToolRunInput) -> ToolRunResult:
+        key = run.call.tool_execution_id
+        self._looked_at[key] = len(self._taken_over.get(key, ()))
+        return await workflow.execute_activity_method(
+            TurnActivities.review_tool,
+            run,
+            task_queue=Queue.TURNS,
+            start_to_close_timeout=policies.DATABASE_ACTIVITY_TIMEOUT,
+            schedule_to_close_timeout=self._remaining(),
+            retry_policy=policies.FINISH_RETRY,
+            summary=f"{run.call.tool} was taken over",
+            priority=priority(self._turn),
+        )
 
     def _start_tool(self, run: ToolRunInput) -> ActivityHandle[ToolRunResult]:
         call = run.call
+        activity_id = None
+        if workflow.patched("tools have names"):
+            self._starts[call.tool_execution_id] += 1
+            activity_id = tool_activity_id(
+                call.tool_execution_id, self._starts[call.tool_execution_id]
+            )
         return workflow.start_activity_method(
             ToolActivities.run_tool,
             run,
+            activity_id=activity_id,
             task_queue=call.queue,
             start_to_close_timeout=timedelta(seconds=call.deadline_seconds)
             + policies.TOOL_TIMEOUT_MARGIN,

@@ -109,6 +109,11 @@ def turn_workflow_id(turn_id: object) -> str:
     return f"turn-{turn_id}"
 
 
+def tool_activity_id(tool_execution_id: object, start: int) -> str:
+    """Activity id of a tool call's run, as operators and the edge find it; starts count from 1."""
+    return f"{tool_execution_id}.{start}"
+
+
 @dataclass(frozen=True, slots=True)
 class StepInput:
     """One model call of a turn; `step` counts from 1."""
@@ -157,17 +162,28 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolRunInput:
-    """One tool call of a turn."""
+    """One tool call of a turn.
+
+    Attributes:
+        taken_over: How many interventions of people in the call this run knows of.
+    """
 
     turn: TurnRef
     call: ToolCallRef
+    taken_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRunResult:
-    """How it ended, or that it still waits for people; the result itself is in its row."""
+    """How it ended, or that it still waits for people; the result itself is in its row.
+
+    Attributes:
+        status: ``pending``: people want another run of the call than this one.
+        taken_over: How many interventions the row has seen, where that was asked.
+    """
 
     status: str
+    taken_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)

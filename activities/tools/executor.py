@@ -194,6 +194,9 @@ class ToolExecutor(ToolActivities):
             await rooms.append(session, turn.project_id, [event])
         if row.execution_status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):
             return ToolStatus(row.execution_status)
+        if run.taken_over < row.taken_over:
+            # People want another run of the call than this one; it must not begin anything.
+            return ToolStatus.PENDING
         actor = await _actor(session, turn)
         if row.execution_status == ToolStatus.EXECUTING:
             await _record(session, row, turn, actor, "failed", "the attempt was lost")
@@ -217,6 +220,8 @@ class ToolExecutor(ToolActivities):
         row.attempt += 1
         row.execution_status = ToolStatus.EXECUTING
         row.started_at = await clock(session)
+        row.stalled = None
+        row.workflow_run = activity.info().workflow_run_id
         await session.flush()
         session.expunge(row)
         await rooms.append(
@@ -316,9 +321,17 @@ class ToolExecutor(ToolActivities):
         row = claim.execution
         async with self._database.tenant_session(row.tenant_id) as session:
             stored = await tool_executions.settle(
-                session, row.id, row.attempt, outcome, claim.turn, self._links
+                session,
+                row.id,
+                row.attempt,
+                outcome,
+                claim.turn,
+                self._links,
+                among=(ToolStatus.EXECUTING,),
             )
-            await _record(session, row, claim.turn, claim.actor, *_audited(outcome))
+            if stored:
+                # Else whoever took the call over has put this attempt on record.
+                await _record(session, row, claim.turn, claim.actor, *_audited(outcome))
             others_wait = await waiting.anybody_is_asked(session, claim.turn.id)
         if not stored:
             raise foreseen("another attempt owns this tool call", "Superseded", retry=True)

@@ -1,4 +1,4 @@
-"""Turns, tool executions, and the durable events of a room for clients without a socket."""
+"""Turns, and the durable events of a room for clients without a socket."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,9 +10,9 @@ from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal
 from api.bodies import Items, Limit
 from api.state import CurrentEdge
-from store import access, rooms, tool_executions, turns
+from store import access, rooms, turns
 from store.access import Role
-from store.shapes import ToolExecutionShape, TurnShape
+from store.shapes import TurnShape
 
 router = APIRouter(prefix="/api", tags=["turns"], route_class=AuditedRoute)
 
@@ -49,16 +49,6 @@ async def get_turn(turn_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge
 async def stop_turn(turn_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge) -> TurnShape:
     """Stop a turn; what it has said so far is kept and marked."""
     return TurnShape.of(await edge.turns.stop(principal, turn_id), edge.links)
-
-
-@router.get("/tool-executions/{execution_id}")
-async def get_tool_execution(
-    execution_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge
-) -> ToolExecutionShape:
-    """A tool execution with all that is stored of its result."""
-    async with edge.database.tenant_session(principal.tenant_id) as session:
-        row = await tool_executions.get(session, principal, execution_id)
-        return ToolExecutionShape.of(row, edge.links, full=True)
 
 
 @router.get("/projects/{project_id}/events")

@@ -1,5 +1,5 @@
 /** Every word the page says, in one place. */
-import type { TurnStatus, ToolStatus } from '@/api/events'
+import type { StallReason, ToolRun, TurnStatus, ToolStatus } from '@/api/events'
 
 function plural(count: number, one: string, many: string): string {
   return count === 1 ? one : many
@@ -219,6 +219,51 @@ export const texts = {
     databaseTime: (time: string) => `${time} in the database`,
     primaryKey: 'primary key',
     rowEstimate: (count: string) => `about ${count} rows`,
+    stalled: {
+      worker_lost: (time: string) => `Its worker has not been heard of for ${time}.`,
+      no_worker: (time: string) => `No worker serves it, for ${time} now.`,
+      waiting: (time: string) => `No worker has taken it for ${time}.`,
+      slow: (time: string) => `It has run for ${time}, much longer than usual.`,
+      overdue: (time: string) => `It has run for ${time} and is over its time.`,
+      paused: (time: string) => `An operator has paused it, ${time} ago.`,
+    } satisfies Record<StallReason, (time: string) => string>,
+    run: {
+      title: 'How it runs',
+      state: 'State',
+      states: {
+        scheduled: 'waits for a worker',
+        started: 'runs',
+        backoff: 'waits for its next attempt',
+        cancel_requested: 'was told to end',
+        paused: 'paused',
+      } satisfies Record<ToolRun['state'], string>,
+      attempt: 'Attempt',
+      attemptOf: (attempt: number, most: number) => `${attempt} of ${most}`,
+      failure: 'Last failure',
+      heard: 'Last heard of',
+      ago: (time: string) => `${time} ago`,
+      never: 'never',
+      queue: 'Queue',
+      worker: 'Worker',
+      none: 'none',
+    },
+    hand: {
+      retry: 'Retry',
+      skip: 'Skip',
+      cancel: 'Cancel',
+      back: 'Back',
+      note: 'What the agent should do instead',
+      notePlaceholder: 'Optional: for example, use last month’s figures',
+      skipLead: 'The turn goes on without this result, and the agent reads your note.',
+      skipNow: 'Skip it',
+      cancelLead:
+        'The agent is told that there is no result. Whether it took effect stays unknown.',
+      cancelNow: 'Cancel it',
+      retryLead: 'It may have taken effect already. Running it again may do it twice.',
+      retryNow: 'Run it again all the same',
+      retriedBy: (name: string) => `${name} asked for another attempt.`,
+      somebody: 'Somebody',
+    },
     unknownLead: 'Whether it took effect is not known. Check before you ask for it again.',
   },
 

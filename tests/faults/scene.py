@@ -33,10 +33,10 @@ class Scene:
         rules = {"items": [{"tool": tool, "policy": "allow"}]}
         checked(await self.team.admin.put("/api/admin/tool-policies", json=rules))
 
-    async def hire(self) -> Child:
-        """Start another worker."""
+    async def hire(self, *queues: str) -> Child:
+        """Start another worker, of all queues or of some."""
         worker = await self.system.start_worker(
-            module="tests.faults.worker", EVERTURN_TEST_SINK=str(self.sink)
+            *queues, module="tests.faults.worker", EVERTURN_TEST_SINK=str(self.sink)
         )
         self.system.workers.append(worker)
         return worker

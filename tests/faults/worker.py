@@ -1,4 +1,4 @@
-"""``python -m tests.faults.worker``: a worker with tools whose effects can be counted outside.
+"""``python -m tests.faults.worker [QUEUE…]``: a worker whose tools' effects are counted outside.
 
 Each effect is one line, forced to disk, in the file named by ``EVERTURN_TEST_SINK``.
 """
@@ -61,6 +61,12 @@ class Pay(Sink):
     effect = Effect.ONCE
 
 
+class Post(Sink):
+    name = "post"
+    description = "Does something that people may let happen twice."
+    effect = Effect.ONCE
+
+
 async def serve() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
@@ -68,7 +74,8 @@ async def serve() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     path = Path(os.environ["EVERTURN_TEST_SINK"])
-    await run(settings, ALL_QUEUES, stop, extra_tools=[Look(path), Pay(path)])
+    queues = [Queue(name) for name in sys.argv[1:]] or ALL_QUEUES
+    await run(settings, queues, stop, extra_tools=[Look(path), Pay(path), Post(path)])
 
 
 if __name__ == "__main__":

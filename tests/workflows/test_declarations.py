@@ -45,7 +45,7 @@ def test_every_activity_has_a_timeout_a_queue_and_a_retry_policy() -> None:
                 found += 1
                 assert "start_to_close_timeout" in given, path
                 assert {"task_queue", "retry_policy", "summary"} <= given.keys(), path
-    assert found == 5
+    assert found == 6
 
 
 def test_no_activity_or_child_is_started_in_another_way() -> None:

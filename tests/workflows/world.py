@@ -123,6 +123,8 @@ class ScriptedTurns(TurnActivities):
         self.log = log
         self.act: Exception | Act | None = None
         self.settle: Exception | Act | ToolRunResult = ToolRunResult("failed")
+        # Without interventions a call is as its run has left it.
+        self.review: Exception | Act | ToolRunResult = ToolRunResult("executing")
         self.following: dict[str, TurnRef] = {}
         self.also: dict[str, list[TurnRef]] = {}
         self.endings: list[FinishInput] = []
@@ -134,6 +136,12 @@ class ScriptedTurns(TurnActivities):
         self.log.append(f"settle {run.call.tool}")
         self.settled.append(run)
         return await _play(self.settle, run)
+
+    @override
+    @activity.defn(name="review_tool")
+    async def review_tool(self, run: ToolRunInput) -> ToolRunResult:
+        self.log.append(f"review {run.call.tool}")
+        return await _play(self.review, run)
 
     @override
     @activity.defn(name="finish_turn")
@@ -236,7 +244,8 @@ class World:
 
     def activities(self, queue: str) -> list[Any]:
         if queue == Queue.TURNS:
-            return [self.turns.finish_turn, self.turns.settle_tool, self.sweep.sweep]
+            turns = self.turns
+            return [turns.finish_turn, turns.settle_tool, turns.review_tool, self.sweep.sweep]
         return [self.model.generate_reply] if queue == Queue.MODEL else [self.tools.run_tool]
 
     def worker(self, queue: str, cached: int) -> Worker:

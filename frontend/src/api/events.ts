@@ -52,6 +52,46 @@ export interface ToolExecution {
   execution_time_ms: number | null
   created_at: string
   temporal_url?: string | null
+  stalled?: Stalled | null
+  intervention?: Intervention | null
+}
+
+export type StallReason = 'worker_lost' | 'no_worker' | 'waiting' | 'slow' | 'overdue' | 'paused'
+
+/** Why a call makes no progress, and since when; `detail` says more, for people. */
+export interface Stalled {
+  reason: StallReason
+  since: string
+  detail: string
+}
+
+export type InterventionAction = 'retry' | 'skip' | 'cancel'
+
+/** What somebody did about a call. */
+export interface Intervention {
+  action: InterventionAction
+  by: Person | null
+  note: string | null
+  attempt: number
+  at: string
+}
+
+/** How an open call stands at its workers. */
+export interface ToolRun {
+  state: 'scheduled' | 'started' | 'backoff' | 'cancel_requested' | 'paused'
+  attempt: number
+  max_attempts: number
+  queue: string
+  worker: string | null
+  heartbeat_age_seconds: number | null
+  next_attempt_at: string | null
+  last_failure: ToolError | null
+}
+
+/** A call with all that is stored of it, and its run while it is open. */
+export interface ToolExecutionDetail extends ToolExecution {
+  run: ToolRun | null
+  interventions: Intervention[]
 }
 
 export interface Message {
@@ -252,6 +292,8 @@ export interface ToolResultData extends Durable {
   error?: ToolError | null
   execution_time_ms?: number | null
   temporal_url?: string | null
+  stalled?: Stalled | null
+  intervention?: Intervention | null
 }
 
 export interface TypingData extends InRoom {

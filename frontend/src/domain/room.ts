@@ -71,6 +71,12 @@ export function threadMessages(thread: Thread): Message[] {
   return thread.groups.flatMap((group) => group.messages)
 }
 
+/** Id of whoever asked the question that a turn answers; undefined where it is not loaded. */
+export function askerOf(thread: Thread | null | undefined, turnId: string): string | undefined {
+  const group = thread?.groups.find((each) => each.turnId === turnId)
+  return group?.messages.find(({ role }) => role === 'user')?.author?.id
+}
+
 /** Newest first; the id settles a tie, so that every page shows the same order. */
 export function sortedConversations(room: Room): Conversation[] {
   return [...room.conversations.values()].sort(

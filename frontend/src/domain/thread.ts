@@ -159,6 +159,8 @@ export function applyToolResult(thread: Thread, data: ToolResultData): void {
     execution.error = data.error ?? null
     execution.execution_time_ms = data.execution_time_ms ?? null
     if (data.temporal_url) execution.temporal_url = data.temporal_url
+    execution.stalled = data.stalled ?? null
+    execution.intervention = data.intervention ?? null
   }
 }
 

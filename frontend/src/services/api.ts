@@ -1,11 +1,12 @@
 /** REST: one fetch wrapper that turns problem+json into errors, and one function per call. */
 import type {
   Conversation,
+  InterventionAction,
   MessagePage,
   Page,
   Project,
   Tenant,
-  ToolExecution,
+  ToolExecutionDetail,
   Turn,
   User,
 } from '@/api/events'
@@ -28,6 +29,14 @@ export class ApiError extends Error {
 export interface SignedIn {
   user: User
   tenant: Tenant | null
+}
+
+/** What is to be done about a call; `attempt` is the one that was seen. */
+export interface InterventionBody {
+  action: InterventionAction
+  attempt: number
+  note?: string
+  confirm?: boolean
 }
 
 const PAGE_SIZE = 50
@@ -137,5 +146,7 @@ export const api = {
     ),
   turn: (turnId: string) => request<Turn>('GET', `/turns/${id(turnId)}`),
   toolExecution: (executionId: string) =>
-    request<ToolExecution>('GET', `/tool-executions/${id(executionId)}`),
+    request<ToolExecutionDetail>('GET', `/tool-executions/${id(executionId)}`),
+  intervene: (executionId: string, asked: InterventionBody) =>
+    request<ToolExecutionDetail>('POST', `/tool-executions/${id(executionId)}/intervene`, asked),
 }

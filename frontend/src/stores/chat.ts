@@ -12,6 +12,7 @@ import type {
   RoomEvent,
   ServerEvent,
   ToolExecution,
+  ToolRun,
 } from '@/api/events'
 import { OPEN_TURN } from '@/api/events'
 import type { Problem } from '@/domain/errors'
@@ -29,6 +30,7 @@ import {
 } from '@/domain/fold'
 import type { Room } from '@/domain/room'
 import { createRoom, sortedConversations, threadMessages, unexplainedTurns } from '@/domain/room'
+import type { InterventionBody } from '@/services/api'
 import { api } from '@/services/api'
 import { sha256 } from '@/services/digest'
 import { texts } from '@/texts'
@@ -321,6 +323,30 @@ export const useChatStore = defineStore('chat', () => {
     }
   }
 
+  /**
+   * Runs a call anew, or ends it. What comes of it is heard as an event, as everybody hears it.
+   *
+   * @returns Whether it was done.
+   */
+  async function intervene(executionId: string, asked: InterventionBody): Promise<boolean> {
+    try {
+      await api.intervene(executionId, asked)
+      return true
+    } catch (error) {
+      notices.addError(error)
+      return false
+    }
+  }
+
+  /** How a call stands at its workers; null where that cannot be told now. */
+  async function toolRun(executionId: string): Promise<ToolRun | null> {
+    try {
+      return (await api.toolExecution(executionId)).run
+    } catch {
+      return null
+    }
+  }
+
   async function rename(id: string, title: string): Promise<void> {
     await api.renameConversation(id, title)
   }
@@ -373,6 +399,8 @@ export const useChatStore = defineStore('chat', () => {
     send,
     stop,
     decide,
+    intervene,
+    toolRun,
     rename,
     remove,
     fullExecution,

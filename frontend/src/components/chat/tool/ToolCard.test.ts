@@ -131,6 +131,16 @@ describe('states', () => {
     expect(wrapper.text()).toContain('Whether it took effect is not known.')
   })
 
+  test('a call that hangs is open and marked', async () => {
+    const stalled = { reason: 'no_worker', since: '2026-03-01T10:00:01Z', detail: 'x' } as const
+    const wrapper = card({ status: 'pending', stalled })
+    expect(wrapper.attributes('open')).toBeDefined()
+    expect(wrapper.attributes('data-stalled')).toBe('no_worker')
+    await wrapper.setProps({ execution: execution({ status: 'pending' }) })
+    expect(wrapper.attributes('open')).toBeUndefined()
+    expect(wrapper.attributes('data-stalled')).toBeUndefined()
+  })
+
   test('a call that waits for approval is open, and passes the decision on', async () => {
     const wrapper = card({ status: 'awaiting_approval', tool_name: 'write_file' })
     expect(wrapper.attributes('open')).toBeDefined()
