@@ -9,8 +9,9 @@ from uuid import UUID
 import orjson
 
 from activities.answer import Answer
-from activities.tools.arguments import parse_object
+from activities.tools.arguments import parse_arguments, parse_object
 from activities.tools.registry import InvalidArguments, Registry
+from activities.tools.tool import Datasources, Tool, ToolError
 from store.limits import MAX_JSON_DEPTH
 from store.steps import NewCall
 from store.texts import clean, clean_json, cut
@@ -33,11 +34,14 @@ class AnsweredCalls:
     broken: bool = False
 
 
-def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) -> AnsweredCalls:
+async def calls_of(
+    answer: Answer, registry: Registry, message_id: UUID, most: int, datasources: Datasources
+) -> AnsweredCalls:
     """The calls of an answer; what cannot run is refused at once, with words for the model.
 
     Args:
         most: How many calls one answer may make.
+        datasources: The project's, which may tell what a call does.
     """
     calls: list[NewCall] = []
     broken = False
@@ -69,11 +73,19 @@ def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) ->
                 arguments=arguments,
                 parameters=_parameters(arguments),
                 queue=tool.queue if tool else "",
-                effect=tool.effect if tool else Effect.READ,
+                effect=await _effect(tool, arguments, datasources) if tool else Effect.READ,
                 refused=refused,
             )
         )
     return AnsweredCalls(calls, broken)
+
+
+async def _effect(tool: Tool[Any], arguments: str, datasources: Datasources) -> Effect:
+    """What a call may do; the strictest its tool has where that cannot be told."""
+    try:
+        return await tool.effect_of(parse_arguments(tool, arguments), datasources)
+    except ToolError:
+        return tool.effect
 
 
 def _parameters(arguments: str) -> Any:

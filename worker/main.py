@@ -25,7 +25,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
-from activities.providers.client import new_client
+from activities.providers.client import Client as ModelClient
 from activities.tools.executor import ToolExecutor
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
@@ -113,7 +113,7 @@ async def _connected(settings: Settings) -> Client:
 
 def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> list[Worker]:
     """One `Worker` per queue."""
-    model_client = new_client()
+    model_client = ModelClient(parts.settings)
     stack.push_async_callback(model_client.close)
     common: dict[str, Any] = {"database": parts.database, "settings": parts.settings}
     model = OpenAIModel(
