@@ -15,7 +15,7 @@ import openai
 from activities import errors
 from activities.endpoint import Endpoint
 from activities.errors import Trouble
-from store.net import check_host
+from store.net import AddressRefused, HostNotFound, check_host
 from store.outbound.transport import guarded_client
 from store.settings import Settings
 
@@ -88,7 +88,7 @@ async def translated() -> AsyncIterator[None]:
         raise _of_status(exc) from None
     except openai.APITimeoutError:
         raise errors.unavailable("The model's server did not answer in time.") from None
-    except openai.APIConnectionError as exc:
+    except (openai.APIConnectionError, AddressRefused, HostNotFound) as exc:
         raise errors.of_connection(exc) from None
     except openai.OpenAIError as exc:
         raise errors.unavailable(f"The model's client gave up ({type(exc).__name__}).") from None

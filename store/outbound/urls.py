@@ -14,7 +14,8 @@ PORTS = {"http": 80, "https": 443}
 # Browsers drop some of these silently, or read them as another character.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _ENCODED_SEPARATOR = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
-_DECODINGS = 3  # a server behind a proxy may decode twice
+_AUTHORITY = re.compile("://")
+_DECODINGS = 5  # servers behind proxies decode more than once
 
 
 class UrlRefused(Exception):
@@ -39,7 +40,7 @@ def parse_url(text: str) -> httpx2.URL:
         raise UrlRefused("That is not a URL.") from None
     if url.scheme not in PORTS:
         raise UrlRefused("Only absolute URLs that begin with http:// or https:// are requested.")
-    if url.userinfo or "@" in text.split("/", 3)[2]:
+    if url.userinfo or "@" in _AUTHORITY.split(text, maxsplit=1)[-1].partition("/")[0]:
         raise UrlRefused("A URL carries no sign-in (user@host).")
     if not url.raw_host or not 0 < port_of(url) <= 65535:
         raise UrlRefused("The URL names no host, or a port that does not exist.")
@@ -113,9 +114,11 @@ def _stay_beneath(path: str) -> None:
         # `..;x` is `..` to servers that know parameters of segments.
         if any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", path)):
             raise UrlRefused("A path holds no `.` or `..`.")
-        path = unquote(path)
-    if _ENCODED_SEPARATOR.search(path):
-        raise UrlRefused("A path holds no encoded slash, backslash or NUL.")
+        plain = unquote(path)
+        if plain == path:
+            return
+        path = plain
+    raise UrlRefused("A path is not encoded over and over.")
 
 
 def _ascii(path: str) -> bytes:

@@ -10,7 +10,7 @@ import orjson
 from activities.tools.http.redaction import Redaction
 from activities.tools.sql.values import from_json
 from store.outbound.exchange import Answer
-from store.texts import clean
+from store.texts import clean, clean_json
 
 MAX_JSON_BYTES = 1024 * 1024  # what is longer is cut anyway when it is stored
 MAX_DEPTH = 32
@@ -63,7 +63,7 @@ def shown_body(answer: Answer, redaction: Redaction) -> Any:
     if _JSON_TYPE.fullmatch(kind) and not answer.truncated and len(answer.body) <= MAX_JSON_BYTES:
         value = from_json(text) if text.strip() else text
         if not isinstance(value, str) and not _is_deep(value):
-            return redaction.value(value)
+            return redaction.value(clean_json(value))
     return text
 
 
