@@ -206,5 +206,5 @@ def _put(open_nodes: list[tuple[Any, str | None]], value: Any) -> Any:
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
-    plain = event.style is None
+    plain = not event.style
     return {"true": True, "false": False}.get(event.value, event.value) if plain else event.value

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 
 import httpx2
 
+from store.net import AddressRefused, normal_host
+
 MAX_URL_CHARS = 8 * 1024
 PORTS = {"http": 80, "https": 443}
 # Browsers drop some of these silently, or read them as another character.
@@ -42,8 +44,12 @@ def parse_url(text: str) -> httpx2.URL:
         raise UrlRefused("Only absolute URLs that begin with http:// or https:// are requested.")
     if url.userinfo or "@" in _AUTHORITY.split(text, maxsplit=1)[-1].partition("/")[0]:
         raise UrlRefused("A URL carries no sign-in (user@host).")
-    if not url.raw_host or not 0 < port_of(url) <= 65535:
-        raise UrlRefused("The URL names no host, or a port that does not exist.")
+    try:
+        normal_host(url.raw_host.decode("ascii"))
+    except AddressRefused as error:
+        raise UrlRefused(str(error)) from None
+    if not 0 < port_of(url) <= 65535:
+        raise UrlRefused("The URL names a port that does not exist.")
     return url.copy_with(fragment=None)
 
 

@@ -282,7 +282,6 @@ async def test_a_redirect_to_a_private_address(world):
         "http://a@127.0.0.1/",
         "gopher://x/",
         "http://[/",
-        "http://",
     ):
         world.public.pages["/"] = redirect(place)
         with pytest.raises(ToolRefused, match="rule 'url'"):

@@ -64,6 +64,10 @@ class Site:
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
