@@ -12,7 +12,7 @@ from activities.answer import Answer
 from activities.tools.arguments import parse_arguments, parse_object
 from activities.tools.registry import InvalidArguments, Registry
 from activities.tools.schemas import parameters
-from activities.tools.tool import Tool
+from activities.tools.tool import Datasources, Tool, ToolError
 from store.limits import MAX_JSON_DEPTH
 from store.questions import NewCall
 from store.texts import clean, clean_json, cut
@@ -35,11 +35,14 @@ class AnsweredCalls:
     broken: bool = False
 
 
-def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) -> AnsweredCalls:
+async def calls_of(
+    answer: Answer, registry: Registry, message_id: UUID, most: int, datasources: Datasources
+) -> AnsweredCalls:
     """The calls of an answer; what cannot run is refused at once, with words for the model.
 
     Args:
         most: How many calls one answer may make.
+        datasources: The project's, which may tell what a call does.
     """
     calls: list[NewCall] = []
     broken = False
@@ -71,7 +74,7 @@ def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) ->
                 arguments=arguments,
                 parameters=_parameters(arguments),
                 queue=tool.queue if tool else "",
-                effect=tool.effect if tool else Effect.READ,
+                effect=await _effect(tool, arguments, datasources) if tool else Effect.READ,
                 refused=refused,
                 unfit=_unfit(tool, arguments) if tool and not refused else None,
                 schema=parameters(tool.arguments) if tool and not refused else None,
@@ -87,6 +90,14 @@ def _unfit(tool: Tool[Any], arguments: str) -> str | None:
     except InvalidArguments as error:
         return error.message
     return None
+
+
+async def _effect(tool: Tool[Any], arguments: str, datasources: Datasources) -> Effect:
+    """What a call may do; the strictest its tool has where that cannot be told."""
+    try:
+        return await tool.effect_of(parse_arguments(tool, arguments), datasources)
+    except ToolError:
+        return tool.effect
 
 
 def _parameters(arguments: str) -> Any:

@@ -1,12 +1,9 @@
 """Whose model answers: the tenant's, else the installation's, else the demo model."""
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from activities import errors
 from activities.errors import Trouble
-from store.net import AddressRefused, HostNotFound, check_host
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
 from store.steps import ModelConfig
@@ -23,7 +20,8 @@ class Endpoint:
 
     Attributes:
         own: Address or key are the tenant's, so nothing of the installation's account goes there.
-        guarded: The address is a tenant's word, so it must not lead into the operator's network.
+        guarded: The address is a tenant's word; its connections must not lead into the operator's
+            network.
         kind: Which API it speaks: ``chat_completions`` or ``responses``.
     """
 
@@ -40,23 +38,20 @@ class Endpoints:
 
     Args:
         keys: Open the tenants' keys.
-        settings: The installation's model, and the hosts tenants may reach although private.
+        settings: The installation's model.
     """
 
     def __init__(self, keys: KeyRing, settings: Settings) -> None:
         self._keys = keys
         self._settings = settings
 
-    async def choose(self, config: ModelConfig, tenant_id: UUID) -> Endpoint:
-        """The endpoint for a tenant, judged at the time of use.
+    def choose(self, config: ModelConfig, tenant_id: UUID) -> Endpoint:
+        """The endpoint for a tenant; whether it may be reached is its connection's to judge.
 
         Raises:
-            Trouble: No model is configured, or the tenant's cannot or may not be reached.
+            Trouble: No model is configured, or the tenant's key cannot be read.
         """
-        endpoint = self._of_tenant(config, tenant_id) or self._of_installation(config)
-        if endpoint.guarded:
-            await self._check_address(endpoint.url)
-        return endpoint
+        return self._of_tenant(config, tenant_id) or self._of_installation(config)
 
     def _of_tenant(self, config: ModelConfig, tenant_id: UUID) -> Endpoint | None:
         if config.key is None and not config.url:
@@ -94,18 +89,3 @@ class Endpoints:
             "No model is configured. Set the tenant's model, or OPENAI_API_KEY for all tenants.",
             retry=False,
         )
-
-    async def _check_address(self, url: str) -> None:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            await check_host(parts.hostname or "", port, self._settings.private_hosts)
-        except HostNotFound:
-            raise errors.unavailable("The model's server has no address now.") from None
-        except AddressRefused:
-            raise Trouble(
-                TurnCode.MODEL_REFUSED,
-                "The tenant's model address leads where tenants may not go."
-                " The operator can allow it in PRIVATE_HOSTS.",
-                retry=False,
-            ) from None

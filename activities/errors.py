@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 import structlog
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from store.net import AddressRefused, HostNotFound
 from workflows.types import TurnCode
 
 log = structlog.get_logger(__name__)
@@ -173,7 +174,14 @@ def of_connection(exc: BaseException) -> Trouble:
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return unavailable("The model's server cannot be trusted: TLS failed.")
-        if isinstance(cause, socket.gaierror):
+        if isinstance(cause, AddressRefused):
+            return Trouble(
+                TurnCode.MODEL_REFUSED,
+                "The tenant's model address leads where tenants may not go."
+                " The operator can allow it in PRIVATE_HOSTS.",
+                retry=False,
+            )
+        if isinstance(cause, socket.gaierror | HostNotFound):
             return unavailable("The model's server has no address now.")
         cause = cause.__cause__ or cause.__context__
     return unavailable("The model's server cannot be reached.")

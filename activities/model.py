@@ -25,6 +25,7 @@ from activities.providers.client import Client
 from activities.providers.provider import Provider
 from activities.providers.responses import Responses
 from activities.streaming import StreamingText
+from activities.tools.datasources import ProjectDatasources
 from activities.tools.registry import Registry
 from store import steering, steps
 from store.bus import Publisher, room_channel
@@ -75,6 +76,7 @@ class OpenAIModel(ModelActivities):
         self._database = database
         self._publisher = publisher
         self._registry = registry
+        self._keys = keys
         self._settings = settings
         self._endpoints = Endpoints(keys, settings)
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
@@ -92,7 +94,7 @@ class OpenAIModel(ModelActivities):
             if begun.settled:
                 return await self._stored(begun)
             try:
-                endpoint = await self._endpoints.choose(begun.config, begun.turn.tenant_id)
+                endpoint = self._endpoints.choose(begun.config, begun.turn.tenant_id)
             except Trouble as trouble:
                 raise await self._report(begun, trouble) from None
             return await self._attempt(begun, endpoint)
@@ -154,7 +156,9 @@ class OpenAIModel(ModelActivities):
         stopped: bool = False,
     ) -> StepResult:
         most = begun.limits.tool_calls_per_step
-        found = calls_of(answer, self._registry, begun.message.id, most)
+        turn = begun.turn
+        sources = ProjectDatasources(self._database, self._keys, turn.tenant_id, turn.project_id)
+        found = await calls_of(answer, self._registry, begun.message.id, most, sources)
         broken_steps = begun.broken_steps + 1 if found.broken and not stopped else 0
         failed = broken_steps > MAX_BROKEN_STEPS
         reason = "length" if answer.truncated else answer.finish_reason

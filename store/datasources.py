@@ -6,7 +6,6 @@ done outside of one (`store.datasource.check`).
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, select
@@ -19,6 +18,7 @@ from store.datasource.config import Config, HttpConfig, parse_config
 from store.datasource.errors import InvalidConfig
 from store.datasource.role import RoleReport
 from store.errors import Conflict, NotFound
+from store.outbound.urls import UrlRefused, is_unsteady, origin_of, parse_url
 from store.tables import Datasource
 
 NAME_TAKEN = "The project has a datasource of this name already."
@@ -33,17 +33,19 @@ def checked_config(kind: str, config: Mapping[str, Any]) -> Config:
     parsed = parse_config(kind, config)
     if isinstance(parsed, HttpConfig):
         for field in ("base_url", "openapi_url"):
-            url = getattr(parsed, field)
+            text = getattr(parsed, field)
+            if text is None:
+                continue
             try:
-                parts = urlsplit(url or "")
-                has_sign_in = "@" in parts.netloc
-                usable = url is None or (bool(parts.hostname) and parts.port != 0)
-            except ValueError:
-                has_sign_in, usable = False, False
-            if has_sign_in or not usable:
+                url = parse_url(text)
+                # The base is what its paths are put behind.
+                usable = field == "openapi_url" or not (url.query or is_unsteady(url))
+            except UrlRefused:
+                usable = False
+            if not usable:
                 raise InvalidConfig(
-                    f"config.{field} is no URL of a host, or carries a sign-in. "
-                    "A password belongs in `secret`."
+                    f"config.{field} is no URL of a host, carries a sign-in, or is a base with a "
+                    "query or `..` in it. A password belongs in `secret`."
                 )
     return parsed
 
@@ -51,9 +53,7 @@ def checked_config(kind: str, config: Mapping[str, Any]) -> Config:
 def destination(kind: str, config: Mapping[str, Any]) -> tuple[Any, ...]:
     """Where the secret is sent; a stored one does not follow to another."""
     if kind == "http":
-        parts = urlsplit(str(config.get("base_url", "")))
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return (parts.scheme, parts.hostname, port)
+        return origin_of(parse_url(str(config.get("base_url", ""))))
     return (config.get("host"), config.get("port"))
 
 
@@ -114,6 +114,7 @@ async def add(
             secret=secret,
             writable=report.writable,
             grants=list(report.grants),
+            operations=list(report.operations),
         )
         .on_conflict_do_nothing(index_elements=["project_id", "name"])
         .returning(Datasource.id)
@@ -148,9 +149,10 @@ async def reconnect(
 
 
 def note(row: Datasource, report: RoleReport) -> None:
-    """Keep what was found out about the datasource's role."""
+    """Keep what was found out about the datasource's role, or what its service offers."""
     row.writable = report.writable
     row.grants = list(report.grants)
+    row.operations = list(report.operations)
 
 
 async def drop(session: AsyncSession, project_id: UUID, datasource_id: UUID) -> None:

@@ -26,6 +26,8 @@ class TenantLimits(BaseModel):
     # cores can begin and end.
     shared_turns_per_second: int = Field(default=6, ge=1, le=1_000)
     turn_seconds: int = Field(default=30 * 60, ge=10, le=24 * 3600)
+    # Of all the tenant's tools to one host.
+    http_requests_per_minute: int = Field(default=60, ge=1, le=10_000)
     sockets_per_user: int = Field(default=20, ge=1, le=100_000)
 
     @classmethod

@@ -210,6 +210,8 @@ class Datasource(Base):
     version: Mapped[int] = mapped_column(server_default=text("1"))
     writable: Mapped[bool] = mapped_column(server_default=text("false"))
     grants: Mapped[list[Any]] = _json("[]")
+    # Long, and read by one tool alone.
+    operations: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), deferred=True)
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
 
@@ -622,3 +624,15 @@ class Usage(Base):
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     completion_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     at: Mapped[datetime] = _now()
+
+
+class HttpPace(Base):
+    """When a tenant's tools have asked a host within the last minute (store/http_pace.py)."""
+
+    __tablename__ = "http_pace"
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True
+    )
+    host: Mapped[str] = mapped_column(primary_key=True)
+    asked_at: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)))

@@ -26,7 +26,7 @@ from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
 from activities.places import Places
-from activities.providers.client import new_client
+from activities.providers.client import Client as ModelClient
 from activities.tools.executor import ToolExecutor
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
@@ -115,7 +115,7 @@ async def _connected(settings: Settings) -> Client:
 
 def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> list[Worker]:
     """One `Worker` per queue."""
-    model_client = new_client()
+    model_client = ModelClient(parts.settings)
     stack.push_async_callback(model_client.close)
     common: dict[str, Any] = {"database": parts.database, "settings": parts.settings}
     runs = TurnRuns(parts.client)

@@ -4,20 +4,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import openai
 from typing_extensions import override
 
 from activities.completion import Completion
 from activities.endpoint import Endpoint
-from activities.providers.client import extra_headers, for_endpoint, translated
+from activities.providers.client import Client, extra_headers, translated
 from activities.providers.provider import Opened, Provider, Question
 
 
 class ChatCompletions(Provider):
     """Asks with ``POST /chat/completions``."""
 
-    def __init__(self, client: openai.AsyncOpenAI, endpoint: Endpoint) -> None:
-        self._client = for_endpoint(client, endpoint)
+    def __init__(self, client: Client, endpoint: Endpoint) -> None:
+        self._client = client.of(endpoint)
         self._endpoint = endpoint
 
     @override

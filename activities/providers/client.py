@@ -5,7 +5,7 @@ responses are read instead of the client's typed streams, which cost about twice
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,32 +15,53 @@ import openai
 from activities import errors
 from activities.endpoint import Endpoint
 from activities.errors import Trouble
+from store.net import AddressRefused, HostNotFound, check_host
+from store.outbound.transport import guarded_client
+from store.settings import Settings
 
 # What the transport under the client raises while the raw response is read.
 _TRANSPORT_ERRORS = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError)
 
 
-Client = openai.AsyncOpenAI
+class Client:
+    """The SDK's client over two sets of connections, whose own key is never used.
 
+    What a tenant names is dialled through the guard; the operator's own address is not, and a
+    connection made for it must not serve a tenant who names the same.
 
-def new_client() -> openai.AsyncOpenAI:
-    """A client whose connections all tenants' calls share; its own key is never used."""
-    return openai.AsyncOpenAI(
-        api_key="none",
-        max_retries=0,
-        http_client=httpx2.AsyncClient(
-            # Proxies and netrc of the environment are not for tenants' addresses.
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx2.Timeout(connect=10, read=None, write=30, pool=10),
-            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
-        ),
-    )
+    Args:
+        settings: Says which private hosts tenants may reach.
+    """
 
+    def __init__(self, settings: Settings) -> None:
+        async def guard(host: str, port: int) -> Sequence[str]:
+            return await check_host(host, port, settings.private_hosts)
 
-def for_endpoint(client: openai.AsyncOpenAI, endpoint: Endpoint) -> openai.AsyncOpenAI:
-    """The client with an endpoint's address and key."""
-    return client.with_options(api_key=endpoint.key, base_url=endpoint.url, max_retries=0)
+        timeout = httpx2.Timeout(connect=10, read=None, write=30, pool=10)
+        limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+        self._tenants = guarded_client(guard, timeout=timeout, limits=limits)
+        self._client = openai.AsyncOpenAI(
+            api_key="none",
+            max_retries=0,
+            http_client=httpx2.AsyncClient(
+                # Proxies and netrc of the environment are not for models.
+                trust_env=False, follow_redirects=False, timeout=timeout, limits=limits,
+            ),
+        )  # fmt: skip
+
+    def of(self, endpoint: Endpoint) -> openai.AsyncOpenAI:
+        """The client with an endpoint's address, key and connections."""
+        return self._client.with_options(
+            api_key=endpoint.key,
+            base_url=endpoint.url,
+            max_retries=0,
+            http_client=self._tenants if endpoint.guarded else None,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._tenants.aclose()
+        await self._client.close()
 
 
 def extra_headers(endpoint: Endpoint) -> dict[str, str | openai.Omit]:
@@ -67,7 +88,7 @@ async def translated() -> AsyncIterator[None]:
         raise _of_status(exc) from None
     except openai.APITimeoutError:
         raise errors.unavailable("The model's server did not answer in time.") from None
-    except openai.APIConnectionError as exc:
+    except (openai.APIConnectionError, AddressRefused, HostNotFound) as exc:
         raise errors.of_connection(exc) from None
     except openai.OpenAIError as exc:
         raise errors.unavailable(f"The model's client gave up ({type(exc).__name__}).") from None

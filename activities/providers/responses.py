@@ -12,13 +12,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import openai
 import structlog
 from typing_extensions import override
 
 from activities.endpoint import Endpoint
 from activities.errors import Trouble
-from activities.providers.client import extra_headers, for_endpoint, translated
+from activities.providers.client import Client, extra_headers, translated
 from activities.providers.provider import Opened, Provider, Question
 from activities.response import Response
 from store.generations import Generation
@@ -40,12 +39,12 @@ class Responses(Provider):
 
     def __init__(
         self,
-        client: openai.AsyncOpenAI,
+        client: Client,
         endpoint: Endpoint,
         without_background: set[str],
         generation: Generation | None,
     ) -> None:
-        self._client = for_endpoint(client, endpoint)
+        self._client = client.of(endpoint)
         self._endpoint = endpoint
         self._headers = extra_headers(endpoint)
         self._without_background = without_background

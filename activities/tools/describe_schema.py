@@ -7,6 +7,7 @@ import orjson
 from pydantic import Field
 from typing_extensions import override
 
+from activities.tools.http.operations import operations_shown
 from activities.tools.sql.engine import (
     MAX_SCHEMA_BYTES,
     MAX_TABLES,
@@ -41,7 +42,8 @@ class DescribeSchema(Tool[DescribeSchemaArguments]):
     name = "describe_schema"
     description = (
         "Shows the tables and views of a database with their columns, types, keys and estimated "
-        "numbers of rows. Call it before writing a query."
+        "numbers of rows; of a datasource of kind http the operations it offers. Call it before "
+        "writing a query or a request."
     )
     arguments = DescribeSchemaArguments
     effect = Effect.READ
@@ -56,6 +58,8 @@ class DescribeSchema(Tool[DescribeSchemaArguments]):
     async def run(self, arguments: DescribeSchemaArguments, context: ToolContext) -> dict[str, Any]:
         """See `Tool.run`."""
         source = await context.datasources.get(arguments.datasource_id)
+        if source.kind == "http":
+            return operations_shown(source, arguments.table)
         engine = engine_of(self._engines, source)
         where = target(self._pools, source, context)
         tables = await engine.tables(where, arguments.table)

@@ -8,13 +8,11 @@ starts: an effect of class ``once`` whose claim has no outcome is never run agai
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -25,15 +23,16 @@ from activities.heartbeat import beating
 from activities.places import Places
 from activities.tools.arguments import parse_arguments
 from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
+from activities.tools.datasources import ProjectDatasources
+from activities.tools.http.web import ProjectWeb
 from activities.tools.registry import Registry
 from activities.tools.schemas import parameters
 from activities.tools.tool import (
     Arguments,
-    Datasource,
     Tool,
     ToolContext,
     ToolError,
-    ToolNotFound,
+    ToolOutcomeUnknown,
 )
 from store import audit, decisions, questions, rooms, tool_executions, turns, waiting
 from store.access import Role
@@ -44,7 +43,6 @@ from store.policies import Verdict, verdict_for
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
-from store.tables import Datasource as DatasourceRow
 from store.tables import ToolExecution, Turn, User
 from store.texts import clean, clean_json, cut
 from store.tool_executions import Outcome, result_event
@@ -60,61 +58,6 @@ from workflows.types import (
 log = structlog.get_logger(__name__)
 
 MAX_ERROR_CHARS = 2_000
-
-
-class ProjectDatasources:
-    """The datasources of one project, read when they are used; implements `Datasources`."""
-
-    def __init__(
-        self, database: Database, keys: KeyRing, tenant_id: UUID, project_id: UUID
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._tenant_id = tenant_id
-        self._project_id = project_id
-
-    async def list(self) -> Sequence[Datasource]:
-        """All of the project, by name."""
-        async with self._database.tenant_session(self._tenant_id) as session:
-            rows = await session.scalars(
-                select(DatasourceRow)
-                .where(DatasourceRow.project_id == self._project_id)
-                .order_by(DatasourceRow.name)
-            )
-            return [self._open(row) for row in rows]
-
-    async def get(self, datasource_id: str) -> Datasource:
-        """One by id.
-
-        Raises:
-            ToolNotFound: Unknown, malformed, or of another project or tenant.
-        """
-        try:
-            wanted = UUID(datasource_id)
-        except ValueError:
-            wanted = UUID(int=0)
-        async with self._database.tenant_session(self._tenant_id) as session:
-            row = await session.scalar(
-                select(DatasourceRow).where(
-                    DatasourceRow.id == wanted, DatasourceRow.project_id == self._project_id
-                )
-            )
-            if row is None:
-                raise ToolNotFound(
-                    "This project has no datasource with that id. Call list_datasources."
-                )
-            return self._open(row)
-
-    def _open(self, row: DatasourceRow) -> Datasource:
-        return Datasource(
-            id=row.id,
-            tenant_id=row.tenant_id,
-            name=row.name,
-            kind=row.kind,
-            version=row.version,
-            config=row.config,
-            secret=self._keys.decrypt(row.secret, row.tenant_id) if row.secret else "",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +185,7 @@ class ToolExecutor(ToolActivities):
         role = await turns.asker_role(session, turn)
         if role is None or role < Role.EDITOR:
             return _denied("Whoever asked may no longer use tools in this project.")
-        verdict = await verdict_for(session, turn.project_id, tool.name, tool.effect)
+        verdict = await verdict_for(session, turn.project_id, tool.name, Effect(row.effect))
         if verdict.policy == "deny":
             return _denied(questions.denied_text(tool.name))
         return verdict
@@ -275,6 +218,7 @@ class ToolExecutor(ToolActivities):
             datasources=ProjectDatasources(
                 self._database, self._keys, row.tenant_id, claim.turn.project_id
             ),
+            web=ProjectWeb(self._database, row.tenant_id, claim.turn.project_id),
         )
         started = time.perf_counter()
         try:
@@ -283,8 +227,8 @@ class ToolExecutor(ToolActivities):
         except TimeoutError:
             seconds = tool.deadline.total_seconds()
             return Outcome(
-                _failure_status(tool),
-                code="timeout" if tool.effect is Effect.READ else "outcome_unknown",
+                _failure_status(row),
+                code="timeout" if row.effect == Effect.READ else "outcome_unknown",
                 message=f"No result within {seconds:.0f} s. Ask for less, or narrow it down.",
                 elapsed_ms=_elapsed(started),
             )
@@ -293,8 +237,8 @@ class ToolExecutor(ToolActivities):
         except Exception as error:
             log.exception("tool_crashed", tool=tool.name, execution_id=str(row.id))
             return Outcome(
-                _failure_status(tool),
-                code="failed" if tool.effect is Effect.READ else "outcome_unknown",
+                _failure_status(row),
+                code="failed" if row.effect == Effect.READ else "outcome_unknown",
                 message=f"The tool broke ({type(error).__name__}). This is a fault of ours.",
                 elapsed_ms=_elapsed(started),
             )
@@ -311,7 +255,7 @@ class ToolExecutor(ToolActivities):
         if details is None or not details.cancel_requested:
             # The worker shuts down or lost its lease: the next attempt decides by the claim.
             return
-        risky = claim.tool.effect is not Effect.READ
+        risky = claim.execution.effect != Effect.READ
         await self._store(
             claim, tool_executions.unknown() if risky else tool_executions.cancelled()
         )
@@ -395,16 +339,17 @@ def _denied(message: str) -> Outcome:
 
 
 def _failed(error: ToolError, elapsed_ms: int | None) -> Outcome:
+    unknown = isinstance(error, ToolOutcomeUnknown)
     return Outcome(
-        ToolStatus.FAILED,
+        ToolStatus.UNKNOWN if unknown else ToolStatus.FAILED,
         code=error.code,
         message=cut(clean(error.message), MAX_ERROR_CHARS),
         elapsed_ms=elapsed_ms,
     )
 
 
-def _failure_status(tool: Tool[Any]) -> ToolStatus:
-    return ToolStatus.FAILED if tool.effect is Effect.READ else ToolStatus.UNKNOWN
+def _failure_status(row: ToolExecution) -> ToolStatus:
+    return ToolStatus.FAILED if row.effect == Effect.READ else ToolStatus.UNKNOWN
 
 
 def _elapsed(started: float) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from activities.tools.arguments import InvalidArguments, parse_arguments
 from activities.tools.database_query import DatabaseQuery
 from activities.tools.describe_schema import DescribeSchema
+from activities.tools.http_request import HttpRequest
 from activities.tools.list_datasources import ListDatasources
 from activities.tools.schemas import parameters
 from activities.tools.tool import Tool
@@ -60,4 +61,5 @@ def default_tools(pools: Pools) -> list[Tool[Any]]:
         ListDatasources(),
         DescribeSchema(pools),
         DatabaseQuery(pools),
+        HttpRequest(pools.private_hosts),
     ]

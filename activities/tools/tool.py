@@ -9,12 +9,13 @@ stores its code and text. Any other exception is a fault of ours and is reported
     ├── ToolFailed        the target answered with an error
     ├── ToolTimeout       our deadline passed
     ├── ToolUnavailable   no connection to the target
-    └── ToolTooLarge      more than a limit allows, and cutting it would mislead
+    ├── ToolTooLarge      more than a limit allows, and cutting it would mislead
+    └── ToolOutcomeUnknown  it was begun, and may have taken effect
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -76,6 +77,12 @@ class ToolTooLarge(ToolError):
     code = "too_large"
 
 
+class ToolOutcomeUnknown(ToolError):
+    """The target was asked for an effect and did not say whether it happened."""
+
+    code = "outcome_unknown"
+
+
 class Arguments(BaseModel):
     """Base of every tool's arguments: unknown fields are refused, nothing is coerced."""
 
@@ -94,6 +101,7 @@ class Datasource:
         version: Grows with every change; pools are kept per (id, version).
         config: Per kind, docs/protocol.md §6.
         secret: Decrypted; never in a repr.
+        operations: What an HTTP service offers; only `Datasources.get` reads it.
     """
 
     id: UUID
@@ -103,6 +111,7 @@ class Datasource:
     version: int
     config: Mapping[str, Any]
     secret: str = ""
+    operations: Sequence[Mapping[str, Any]] = ()
 
     @override
     def __repr__(self) -> str:
@@ -127,6 +136,38 @@ class Datasources(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """What a project lets `http_request` reach: hosts as in its settings, and ports."""
+
+    hosts: Sequence[str] = ()
+    ports: Sequence[int] = ()
+
+
+class Web(Protocol):
+    """What of the web a project's tools may ask, read from the database at the time of use."""
+
+    async def reach(self) -> Reach:
+        """Allowed hosts and ports."""
+        ...
+
+    async def admit(self, host: str) -> int:
+        """Count one request to a host; 0, or how many a minute may be if that is one too many."""
+        ...
+
+
+class NoWeb:
+    """For contexts without a project: nothing is allowed."""
+
+    async def reach(self) -> Reach:
+        """None."""
+        return Reach()
+
+    async def admit(self, host: str) -> int:
+        """Nothing to count."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class ToolContext:
     """What one run of a tool may know and use.
 
@@ -143,6 +184,7 @@ class ToolContext:
     idempotency_key: str
     deadline: timedelta
     datasources: Datasources
+    web: Web = field(default_factory=NoWeb)
 
 
 A = TypeVar("A", bound=Arguments)
@@ -156,7 +198,8 @@ class Tool(ABC, Generic[A]):
         description: For the model.
         arguments: Its schema is shown to the model and enforced, strictly, before `run`.
         effect: ``read`` is retried; ``idempotent`` is retried with the same key; ``once`` is
-            never run again after a claim whose outcome was not stored.
+            never run again after a claim whose outcome was not stored. The strictest a call may
+            have; `effect_of` tells that of one call.
         queue: Activity task queue.
         deadline: Per attempt.
     """
@@ -167,6 +210,14 @@ class Tool(ABC, Generic[A]):
     effect: ClassVar[Effect]
     queue: ClassVar[str]
     deadline: ClassVar[timedelta]
+
+    async def effect_of(self, arguments: A, datasources: Datasources) -> Effect:
+        """What this very call may do; it is stored with the call and decides ever after.
+
+        Raises:
+            ToolError: It cannot be told; then it is `effect`.
+        """
+        return self.effect
 
     @abstractmethod
     async def run(self, arguments: A, context: ToolContext) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from typing import Any
 
 import asyncpg
 
-from store.datasource.config import PostgresqlConfig, SqliteConfig, check_secret, parse_config
+from store.datasource.config import (
+    HttpConfig,
+    PostgresqlConfig,
+    SqliteConfig,
+    check_secret,
+    parse_config,
+)
+from store.datasource.http import inspect_service
 from store.datasource.postgresql import connect, unreachable
 from store.datasource.role import Identity, RoleReport, identity, inspect_role
 from store.datasource.sqlite import open_file
@@ -60,7 +67,7 @@ async def check_datasource(
     """Open the datasource once and say what its role may do.
 
     Args:
-        kind: A kind of `config.KINDS`; HTTP services are checked for shape only.
+        kind: A kind of `config.KINDS`.
         config: As the client sent it.
         secret: Password, may be empty.
         surroundings: See there.
@@ -77,6 +84,9 @@ async def check_datasource(
             connection = await asyncio.to_thread(open_file, surroundings.project_folder, parsed)
             connection.close()
             report = RoleReport(role="")
+        case HttpConfig():
+            described = await inspect_service(parsed, secret, surroundings.private_hosts)
+            report = RoleReport(role="", operations=described)
         case _:
             report = RoleReport(role="")
     report.require_accepted()

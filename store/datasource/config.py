@@ -2,13 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from store.datasource.errors import InvalidConfig
 from store.net import AddressRefused, normal_host
+from store.outbound.headers import header_name, header_value
 
 MAX_SECRET_CHARS = 8 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -48,6 +57,8 @@ Text = Annotated[str, AfterValidator(_plain)]
 # PostgreSQL truncates longer names silently, and then they name something else.
 Name = Annotated[Text, Field(min_length=1, max_length=63)]
 Host = Annotated[Text, AfterValidator(_host)]
+HeaderName = Annotated[str, AfterValidator(header_name)]
+HeaderValue = Annotated[str, AfterValidator(header_value)]
 Ssl = Literal["disable", "prefer", "require", "verify-full"]
 
 
@@ -97,13 +108,29 @@ class SqliteConfig(Config):
 
 
 class HttpConfig(Config):
-    """An HTTP service whose secret is added to requests beneath `base_url`."""
+    """An HTTP service whose secret is added to requests beneath `base_url`.
+
+    Attributes:
+        headers: Sent with every request beneath the base.
+        auth: How the secret is sent; with ``basic`` it is ``user:password``.
+        auth_header: The header that carries it where `auth` is ``header``.
+        openapi_url: Where the service describes itself; read when it is saved or tested.
+        idempotency_keys: The service carries out requests with one ``Idempotency-Key`` once, so
+            that a lost attempt may be repeated.
+    """
 
     base_url: Text = Field(min_length=1, max_length=2048, pattern=r"^https?://")
-    headers: dict[Text, Text] = Field(default_factory=dict, max_length=32)
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=32)
     auth: Literal["bearer", "basic", "header", "none"] = "none"
-    auth_header: Text | None = Field(default=None, max_length=128)
+    auth_header: HeaderName | None = None
     openapi_url: Text | None = Field(default=None, max_length=2048)
+    idempotency_keys: bool = False
+
+    @model_validator(mode="after")
+    def _names_its_header(self) -> Self:
+        if (self.auth == "header") != (self.auth_header is not None):
+            raise ValueError("auth_header goes with auth 'header', and auth 'header' needs it")
+        return self
 
 
 KINDS: Mapping[str, type[Config]] = {

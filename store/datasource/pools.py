@@ -70,7 +70,7 @@ class Pools:
         slot_within: timedelta = SLOT_WITHIN,
     ) -> None:
         self.data_dir = data_dir
-        self._private_hosts = tuple(private_hosts)
+        self.private_hosts = tuple(private_hosts)
         self._own = own
         self._own_identity: Identity | None = None
         self._per_datasource = per_datasource
@@ -158,7 +158,7 @@ class Pools:
                 self._retire(self._pools.pop(source.id))
             connections = asyncpg.create_pool(
                 connect=partial(
-                    _connect, config=config, secret=source.secret, hosts=self._private_hosts
+                    _connect, config=config, secret=source.secret, hosts=self.private_hosts
                 ),
                 min_size=0,
                 max_size=self._per_datasource,

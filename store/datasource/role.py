@@ -8,6 +8,7 @@ refused at save and again at query time, since roles change.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 
@@ -129,12 +130,14 @@ class RoleReport:
             keeps it from doing so, and people are told.
         grants: Why, one line each, at most `MAX_GRANTS`.
         problems: Why the datasource is refused; none if it is accepted.
+        operations: What an HTTP service's OpenAPI document describes.
     """
 
     role: str
     writable: bool = False
     grants: Sequence[str] = ()
     problems: Sequence[RoleTooPowerful | OwnDatabase] = field(default=())
+    operations: Sequence[dict[str, Any]] = ()
 
     def require_accepted(self) -> None:
         """Raise the first problem, if there is one."""

@@ -16,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from typing_extensions import override
 
 from activities.model import OpenAIModel
-from activities.providers.client import new_client
+from activities.providers.client import Client
 from activities.tools.registry import Registry
 from activities.tools.tool import Arguments, Tool, ToolContext
 from store import conversations, people, projects, rooms, tenants, turns
@@ -84,7 +84,7 @@ class Office:
         settings.openai_api_key = SecretStr(INSTALLATION_KEY)
         settings.openai_base_url, settings.openai_model = server.url, "stub"
         settings.demo_model_url, settings.private_hosts = "", ["127.0.0.1", "::1"]
-        client = new_client()
+        client = Client(settings)
         url = database.engine.url.render_as_string(hide_password=False)
         publisher = NotedPublisher(url, Signer(keys))
         tenant_id, domain = uuid4(), f"t{uuid4().hex[:10]}.test"

@@ -17,7 +17,7 @@ from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
 from activities import answer, attempt
-from activities.providers.client import new_client
+from activities.providers.client import Client
 from store import history, steps
 from store.tables import Tenant
 from store.tables import Turn as TurnRow
@@ -657,7 +657,7 @@ async def test_what_the_environment_says_about_an_account_is_not_sent(
     custom = "x-secret: CANARY-header\nAuthorization: Bearer CANARY\n\nno header"
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", custom)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    client = new_client()
+    client = Client(office.settings)
     monkeypatch.setattr(office.model, "_client", client)
     async with wire(sse(said("hi"), STOP)) as server:
         await office.set_model(url=server.url, key=TENANT_KEY)

@@ -30,6 +30,7 @@ from embedded.roles import for_sqlalchemy
 from store.bus import CONTROL_CHANNEL, Signer
 from store.secrets import KeyRing
 from store.settings import Settings
+from tests.tools.web import Site
 
 KEY = "c2VjcmV0LWtleS1mb3ItdGVzdHMtMDEyMzQ1Njc4OS0="
 PASSWORD = "correct horse battery"
@@ -72,12 +73,13 @@ class Company:
 
 @dataclass
 class Rest:
-    """One edge and the means to ask it."""
+    """One edge and the means to ask it; `service` is an HTTP service it may reach."""
 
     app: FastAPI
     server: Postgres
     settings: Settings
     stack: AsyncExitStack
+    service: Site
     origin: str = ORIGIN
     notices: list[dict[str, Any]] = field(default_factory=list)
 
@@ -180,7 +182,8 @@ async def serving(server: Postgres, settings: Settings, origin: str) -> AsyncIte
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         app.state.edge = replace(app.state.edge, passwords=QuickPasswords())
-        rest = Rest(app, server, settings, stack, origin)
+        service = await stack.enter_async_context(Site("service").running())
+        rest = Rest(app, server, settings, stack, service, origin)
         signer = Signer(KeyRing([KEY]))
 
         def hear(_connection: Any, _pid: int, channel: str, payload: object) -> None:

@@ -20,7 +20,7 @@ async def belongings(rest: Rest, company: Company) -> dict[str, str]:
     datasource = checked(
         await company.owner.post(
             f"/api/projects/{company.project_id}/datasources",
-            json={"name": "api", "kind": "http", "config": {"base_url": "https://api.test"}},
+            json={"name": "api", "kind": "http", "config": {"base_url": rest.service.url}},
         )
     )
     token = checked(
@@ -166,8 +166,10 @@ async def test_a_mixture_of_both_tenants_ids_names_nothing(
     assert await state(rest, company) == before
 
 
-async def test_a_datasource_is_found_under_its_own_project_only(company: Company) -> None:
-    body = {"name": "api", "kind": "http", "config": {"base_url": "https://api.test"}}
+async def test_a_datasource_is_found_under_its_own_project_only(
+    rest: Rest, company: Company
+) -> None:
+    body = {"name": "api", "kind": "http", "config": {"base_url": rest.service.url}}
     here = f"/api/projects/{company.project_id}/datasources"
     source = checked(await company.owner.post(here, json=body))["id"]
     other = checked(await company.editor.post("/api/projects", json={"name": "Other"}))["id"]

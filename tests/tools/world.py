@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from activities.tools.registry import Registry, parse_arguments
-from activities.tools.tool import Datasource, ToolContext, ToolNotFound
+from activities.tools.tool import Datasource, NoWeb, ToolContext, ToolNotFound, Web
 
 SHOP = """
 CREATE SCHEMA app;
@@ -179,6 +179,7 @@ class Caller:
     sources: Sequence[Datasource]
     project_id: UUID = field(default_factory=uuid4)
     deadline: timedelta = timedelta(seconds=20)
+    web: Web = field(default_factory=NoWeb)
 
     async def __call__(self, tool_name: str, **arguments: Any) -> dict[str, Any]:
         tool = self.registry.get(tool_name)
@@ -191,6 +192,7 @@ class Caller:
             idempotency_key=str(uuid4()),
             deadline=self.deadline,
             datasources=ListedDatasources(self.sources),
+            web=self.web,
         )
         result = await tool.run(parse_arguments(tool, json.dumps(arguments)), context)
         # What every result must be: strict JSON.
