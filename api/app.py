@@ -1,5 +1,6 @@
 """Composition root of an edge process."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from api.routes import (
     auth,
     conversations,
     datasources,
+    files,
     health,
     members,
     projects,
@@ -31,10 +33,13 @@ from api.routes import (
 from api.state import Edge
 from api.throttle import Throttle
 from api.turns import Turns
+from api.turnstile import Turnstile
 from api.ws import chat
 from store.bus import Signer
 from store.buses import new_listener, new_publisher
 from store.database import Database
+from store.files.janitor import keep_tidy
+from store.files.project_files import ProjectFiles
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -43,11 +48,15 @@ from store.temporal import connect
 
 log = structlog.get_logger(__name__)
 
+# What is on its way counts in no quota yet, so one person's uploads take turns.
+UPLOADS_PER_USER = 6
+UPLOAD_WAIT_SECONDS = 60.0
+
 GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health,
+    health, files,
 )  # fmt: skip
 
 
@@ -79,6 +88,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     stack.push_async_callback(rooms.close)
     if settings.metrics_port is not None:
         metrics.serve(rooms, database, settings.host, settings.metrics_port)
+    project_files = ProjectFiles(database, settings.files_root)
+    stack.callback(project_files.close)
+    stack.push_async_callback(_end, asyncio.create_task(keep_tidy(project_files)))
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     runs = TurnRuns(await connect(settings, lazy=True))
     return Edge(
@@ -93,7 +105,14 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         passwords=passwords,
         throttle=Throttle(),
         links=TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace),
+        files=project_files,
+        uploads=Turnstile(UPLOADS_PER_USER, UPLOAD_WAIT_SECONDS),
     )
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def create_app(settings: Settings) -> FastAPI:

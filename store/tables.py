@@ -348,6 +348,7 @@ class ToolExecution(Base):
     Attributes:
         attempt: Number of the present claim; a result is stored only under its own claim.
         preview: `tool_result` cut to what rooms and lists show.
+        result_file: The project's file with all of a result that the model was not shown whole.
     """
 
     __tablename__ = "tool_executions"
@@ -372,6 +373,7 @@ class ToolExecution(Base):
     arguments: Mapped[str]
     tool_result: Mapped[Any | None] = mapped_column(JSONB)
     preview: Mapped[Any | None] = mapped_column(JSONB)
+    result_file: Mapped[str | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     execution_status: Mapped[str] = mapped_column(server_default="pending")
@@ -383,6 +385,23 @@ class ToolExecution(Base):
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class FileRemoval(Base):
+    """Files of a project that are to be removed; written by triggers, also in cascades.
+
+    Attributes:
+        path: One file; null for the whole folder of a project that is gone.
+    """
+
+    __tablename__ = "file_removals"
+    __table_args__ = (Index(None, "created_at"),)
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    path: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
 
 
 class ToolPolicy(Base):

@@ -23,8 +23,8 @@ from typing_extensions import override
 from activities.errors import foreseen, textless
 from activities.heartbeat import beating
 from activities.tools.arguments import parse_arguments
-from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
 from activities.tools.registry import Registry
+from activities.tools.results import LargeResults
 from activities.tools.tool import (
     Arguments,
     Datasource,
@@ -38,6 +38,7 @@ from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
 from store.fault_points import reach
+from store.files.project_files import ProjectFiles
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -130,12 +131,20 @@ class ToolExecutor(ToolActivities):
 
     Args:
         registry: Every tool there is.
+        files: Where results are kept that are too large for the model.
     """
 
     def __init__(
-        self, *, database: Database, registry: Registry, keys: KeyRing, settings: Settings
+        self,
+        *,
+        database: Database,
+        registry: Registry,
+        keys: KeyRing,
+        settings: Settings,
+        files: ProjectFiles,
     ) -> None:
         self._database = database
+        self._results = LargeResults(files)
         self._registry = registry
         self._keys = keys
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
@@ -253,12 +262,16 @@ class ToolExecutor(ToolActivities):
                 message=f"The tool broke ({type(error).__name__}). This is a fault of ours.",
                 elapsed_ms=_elapsed(started),
             )
-        stored = shrink(clean_json(result), MAX_STORED_BYTES)
+        elapsed_ms = _elapsed(started)
+        bounded = await self._results.bound(
+            clean_json(result), row.tenant_id, claim.turn.project_id, f"{tool.name}-{row.id}"
+        )
         return Outcome(
             ToolStatus.COMPLETED,
-            result=stored,
-            preview=shrink(stored, MAX_PREVIEW_BYTES),
-            elapsed_ms=_elapsed(started),
+            result=bounded.stored,
+            preview=bounded.preview,
+            elapsed_ms=elapsed_ms,
+            result_file=bounded.file,
         )
 
     async def _cancelled(self, claim: Claim) -> None:
