@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from activities.tools.bounds import MAX_MODEL_BYTES, shrink
+from activities.tools.bounds import MAX_MODEL_BYTES, shown, shrink
 from store.history import HistoryMessage
 from store.tables import ToolExecution
 from store.tool_executions import STOPPED_TEXT
@@ -152,11 +152,11 @@ def _result(row: ToolExecution | None) -> str:
     if row is None or (row.execution_status != ToolStatus.COMPLETED and row.error_code is None):
         found: Any = {"error": {"code": "cancelled", "message": STOPPED_TEXT}}
     elif row.execution_status == ToolStatus.COMPLETED:
-        found = row.preview
+        found = shown(row.preview, MAX_MODEL_BYTES)
     else:
         found = {"error": {"code": row.error_code, "message": row.error_message}}
     if row is not None and row.approved_arguments is not None:
         # What ran is not what the model sent; it must not take one's result for the other's.
-        changed = json.loads(row.approved_arguments)
+        changed = shrink(json.loads(row.approved_arguments), MAX_MODEL_BYTES // 4)
         found = {"people_changed_the_arguments_to": changed, "result": found}
-    return orjson.dumps(shrink(found, MAX_MODEL_BYTES)).decode()
+    return orjson.dumps(found).decode()

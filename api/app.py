@@ -1,5 +1,6 @@
 """Composition root of an edge process."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ from api.routes import (
     conversations,
     datasources,
     decisions,
+    files,
     health,
     members,
     projects,
@@ -35,11 +37,14 @@ from api.routes import (
 from api.state import Edge
 from api.throttle import Throttle
 from api.turns import Turns
+from api.turnstile import Turnstile
 from api.watch import Watch
 from api.ws import chat
 from store.bus import Signer
 from store.buses import new_listener, new_publisher
 from store.database import Database
+from store.files.janitor import keep_tidy
+from store.files.project_files import ProjectFiles
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -49,11 +54,15 @@ from store.tool_runs import ToolRuns
 
 log = structlog.get_logger(__name__)
 
+# What is on its way counts in no quota yet, so one person's uploads take turns.
+UPLOADS_PER_USER = 6
+UPLOAD_WAIT_SECONDS = 60.0
+
 GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
     auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health, decisions, tool_executions,
+    health, decisions, tool_executions, files,
 )  # fmt: skip
 
 
@@ -85,6 +94,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     stack.push_async_callback(rooms.close)
     if settings.metrics_port is not None:
         metrics.serve(rooms, database, settings.host, settings.metrics_port)
+    project_files = ProjectFiles(database, settings.files_root)
+    stack.callback(project_files.close)
+    stack.push_async_callback(_end, asyncio.create_task(keep_tidy(project_files)))
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     client = await connect(settings, lazy=True)
     runs, tool_runs = TurnRuns(client), ToolRuns(client)
@@ -107,7 +119,14 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         links=links,
         tool_runs=tool_runs,
         interventions=Interventions(database, runs, links),
+        files=project_files,
+        uploads=Turnstile(UPLOADS_PER_USER, UPLOAD_WAIT_SECONDS),
     )
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def create_app(settings: Settings) -> FastAPI:

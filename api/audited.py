@@ -34,7 +34,8 @@ class AuditedRoute(APIRoute):
                 return await handle(request)
             except Refusal as refusal:
                 if refusal.specific_code in RECORDED:
-                    await _record(request, self.name, refusal.specific_code)
+                    reason = ": ".join(filter(None, (refusal.specific_code, refusal.rule)))
+                    await _record(request, self.name, reason)
                 raise
 
         return audited

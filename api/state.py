@@ -13,8 +13,10 @@ from api.passwords import Passwords
 from api.rooms import Rooms
 from api.throttle import Throttle
 from api.turns import Turns
+from api.turnstile import Turnstile
 from store.bus import Publisher
 from store.database import Database
+from store.files.project_files import ProjectFiles
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -40,6 +42,8 @@ class Edge:
     links: TemporalLinks
     tool_runs: ToolRuns
     interventions: Interventions
+    files: ProjectFiles
+    uploads: Turnstile
 
 
 def edge_of(connection: HTTPConnection) -> Edge:

@@ -24,11 +24,13 @@ class Refusal(Exception):
         detail: For people; says what to do next.
         retry_after: Seconds after which the same request may pass, if that is known.
         errors: Further fields, e.g. what was wrong with which field.
+        rule: Which guard said no, for the audit log, where the code does not tell.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    rule: str = ""
 
     def __init__(
         self,

@@ -29,6 +29,10 @@ class TenantLimits(BaseModel):
     # Of all the tenant's tools to one host.
     http_requests_per_minute: int = Field(default=60, ge=1, le=10_000)
     sockets_per_user: int = Field(default=20, ge=1, le=100_000)
+    # Files of a project: one, all together, and how many with their folders.
+    file_bytes: int = Field(default=50 * 1024**2, ge=1, le=1024**4)
+    project_files_bytes: int = Field(default=1024**3, ge=1, le=1024**5)
+    project_files: int = Field(default=10_000, ge=1, le=1_000_000)
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> "TenantLimits":

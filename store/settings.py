@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     replay_events: int = Field(default=5_000, ge=0, le=100_000)
     replay_seconds: int = Field(default=120, ge=0, le=30 * 24 * 3600)
 
+    # Projects' files, for edges and tool workers; empty: in data_dir
+    files_dir: Path | None = None
+
     # The embedded stack only
     temporal_port: int = Field(default=7233, ge=1, le=65535)
     temporal_ui_port: int = Field(default=8233, ge=1, le=65535)
@@ -134,6 +137,11 @@ class Settings(BaseSettings):
     def session_lifetime(self) -> timedelta:
         """How long a browser session lasts after sign-in."""
         return timedelta(hours=self.session_hours)
+
+    @property
+    def files_root(self) -> Path:
+        """Folder that holds the files of all projects."""
+        return self.files_dir or self.data_dir / "files"
 
     @property
     def temporal_ui_base(self) -> str:

@@ -365,6 +365,7 @@ class ToolExecution(Base):
         stalled: Why, and since when, it makes no progress (`store.tool_runs`).
         intervention: What somebody did about it last, as rooms are shown it.
         watched_at: When an edge last looked after it (`api.watch`).
+        result_file: The project's file with all of a result that the model was not shown whole.
     """
 
     __tablename__ = "tool_executions"
@@ -411,6 +412,7 @@ class ToolExecution(Base):
     arguments: Mapped[str]
     tool_result: Mapped[Any | None] = mapped_column(JSONB)
     preview: Mapped[Any | None] = mapped_column(JSONB)
+    result_file: Mapped[str | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     execution_status: Mapped[str] = mapped_column(server_default="pending")
@@ -470,6 +472,23 @@ class ToolIntervention(Base):
     client_intervention_id: Mapped[str | None]
     created_at: Mapped[datetime] = _now()
     heard_at: Mapped[datetime | None]
+
+
+class FileRemoval(Base):
+    """Files of a project that are to be removed; written by triggers, also in cascades.
+
+    Attributes:
+        path: One file; null for the whole folder of a project that is gone.
+    """
+
+    __tablename__ = "file_removals"
+    __table_args__ = (Index(None, "created_at"),)
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    path: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
 
 
 class ToolPolicy(Base):

@@ -32,6 +32,7 @@ class Outcome:
         result: What is stored in full.
         preview: `result` cut to what rooms and lists show.
         code: Empty for success.
+        result_file: The project's file with all of it, where one was written.
     """
 
     status: ToolStatus
@@ -40,6 +41,7 @@ class Outcome:
     code: str = ""
     message: str = ""
     elapsed_ms: int | None = None
+    result_file: str | None = None
 
 
 def result_event(
@@ -71,6 +73,7 @@ def apply(row: ToolExecution, outcome: Outcome, now: Any) -> None:
     row.execution_status = outcome.status
     row.tool_result = outcome.result
     row.preview = outcome.preview
+    row.result_file = outcome.result_file
     row.error_code = outcome.code or None
     row.error_message = outcome.message or None
     row.execution_time_ms = outcome.elapsed_ms

@@ -35,6 +35,8 @@ from store.buses import new_publisher
 from store.database import Database
 from store.datasource.check import own_identity
 from store.datasource.pools import Pools
+from store.files.janitor import keep_tidy
+from store.files.project_files import ProjectFiles
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -69,6 +71,7 @@ class Parts:
     publisher: Publisher
     keys: KeyRing
     registry: Registry
+    files: ProjectFiles
 
 
 async def compose(
@@ -92,12 +95,14 @@ async def compose(
     )
     stack.push_async_callback(database.close)
     pools = Pools(
-        settings.private_hosts, settings.data_dir, lambda: own_identity(settings.listen_url)
+        settings.private_hosts, settings.files_root, lambda: own_identity(settings.listen_url)
     )
     stack.push_async_callback(pools.close)
-    registry = Registry([*default_tools(pools), *extra_tools])
+    files = ProjectFiles(database, settings.files_root)
+    stack.callback(files.close)
+    registry = Registry([*default_tools(pools, files), *extra_tools])
     client = await _connected(settings)
-    return Parts(settings, client, database, publisher, keys, registry)
+    return Parts(settings, client, database, publisher, keys, registry, files)
 
 
 async def _connected(settings: Settings) -> Client:
@@ -130,7 +135,9 @@ def workers(parts: Parts, queues: Sequence[Queue], stack: AsyncExitStack) -> lis
     )
     version = deployment.config(parts.settings.build_id)
     turn = ConversationActivities(**common, successors=runs if version else None)
-    tools = ToolExecutor(registry=parts.registry, keys=parts.keys, places=places, **common)
+    tools = ToolExecutor(
+        registry=parts.registry, keys=parts.keys, files=parts.files, places=places, **common
+    )
     sweep = HousekeepingSweep(client=parts.client, runs=runs, **common)
     by_queue: dict[Queue, list[Any]] = {
         Queue.TURNS: [turn.finish_turn, turn.settle_tool, turn.review_tool, sweep.sweep],
@@ -193,6 +200,8 @@ async def run(
         running = [asyncio.create_task(served.run()) for served in serving]
         stopping = asyncio.create_task(_wait(stop))
         beside = [asyncio.create_task(metrics.observe(parts.client, parts.database, queues))]
+        if Queue.TOOLS_FILES in queues:
+            beside.append(asyncio.create_task(keep_tidy(parts.files)))
         if settings.build_id and settings.promote:
             beside.append(asyncio.create_task(_promote(parts)))
         # Long-lived objects of start-up leave the collector's sight: full collections over them

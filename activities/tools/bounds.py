@@ -10,6 +10,9 @@ import orjson
 MAX_STORED_BYTES = 1024 * 1024
 MAX_PREVIEW_BYTES = 32 * 1024
 MAX_MODEL_BYTES = 16 * 1024
+MAX_FILE_BYTES = 5 * 1024 * 1024  # of a result that is kept as a file of the project
+# In a result that was too large for the model: where all of it is, or why it is nowhere.
+FULL_RESULT = "full_result"
 CUT_MARK = "… [cut]"
 
 
@@ -46,6 +49,15 @@ def shrink(value: Any, budget: int) -> Any:
             break
         small[key] = shrink(small[key], max(size(small[key]) - excess, 16))
     return small if size(small) <= budget else _cut_object(small, budget)
+
+
+def shown(result: Any, budget: int) -> Any:
+    """`shrink` for a result; what it says of its whole stays whole."""
+    if not isinstance(result, dict) or FULL_RESULT not in result or size(result) <= budget:
+        return shrink(result, budget)
+    handle = {FULL_RESULT: result[FULL_RESULT]}
+    rest = {key: value for key, value in result.items() if key != FULL_RESULT}
+    return {**shrink(rest, max(budget - size(handle), 0)), **handle}
 
 
 def _cut_text(text: str, budget: int) -> str:

@@ -22,10 +22,10 @@ from activities.errors import foreseen, textless
 from activities.heartbeat import beating
 from activities.places import Places
 from activities.tools.arguments import parse_arguments
-from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
 from activities.tools.datasources import ProjectDatasources
 from activities.tools.http.web import ProjectWeb
 from activities.tools.registry import Registry
+from activities.tools.results import LargeResults
 from activities.tools.schemas import parameters
 from activities.tools.tool import (
     Arguments,
@@ -39,6 +39,7 @@ from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
 from store.fault_points import reach
+from store.files.project_files import ProjectFiles
 from store.policies import Verdict, verdict_for
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -77,6 +78,7 @@ class ToolExecutor(ToolActivities):
     Args:
         registry: Every tool there is.
         places: Gives away the place of a turn that waits for people; else housekeeping does.
+        files: Where results are kept that are too large for the model.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class ToolExecutor(ToolActivities):
         keys: KeyRing,
         settings: Settings,
         places: Places | None = None,
+        files: ProjectFiles,
     ) -> None:
         self._places = places
         self._database = database
+        self._results = LargeResults(files)
         self._registry = registry
         self._keys = keys
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
@@ -242,12 +246,16 @@ class ToolExecutor(ToolActivities):
                 message=f"The tool broke ({type(error).__name__}). This is a fault of ours.",
                 elapsed_ms=_elapsed(started),
             )
-        stored = shrink(clean_json(result), MAX_STORED_BYTES)
+        elapsed_ms = _elapsed(started)
+        bounded = await self._results.bound(
+            clean_json(result), row.tenant_id, claim.turn.project_id, f"{tool.name}-{row.id}"
+        )
         return Outcome(
             ToolStatus.COMPLETED,
-            result=stored,
-            preview=shrink(stored, MAX_PREVIEW_BYTES),
-            elapsed_ms=_elapsed(started),
+            result=bounded.stored,
+            preview=bounded.preview,
+            elapsed_ms=elapsed_ms,
+            result_file=bounded.file,
         )
 
     async def _cancelled(self, claim: Claim) -> None:

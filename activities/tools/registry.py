@@ -9,9 +9,14 @@ from activities.tools.database_query import DatabaseQuery
 from activities.tools.describe_schema import DescribeSchema
 from activities.tools.http_request import HttpRequest
 from activities.tools.list_datasources import ListDatasources
+from activities.tools.list_files import ListFiles
+from activities.tools.read_file import ReadFile
 from activities.tools.schemas import parameters
+from activities.tools.search_files import SearchFiles
 from activities.tools.tool import Tool
+from activities.tools.write_file import WriteFile
 from store.datasource.pools import Pools
+from store.files.project_files import ProjectFiles
 
 __all__ = ["InvalidArguments", "Registry", "default_tools", "parse_arguments"]
 
@@ -55,11 +60,15 @@ def _spec(tool: Tool[Any]) -> dict[str, Any]:
     }
 
 
-def default_tools(pools: Pools) -> list[Tool[Any]]:
+def default_tools(pools: Pools, files: ProjectFiles) -> list[Tool[Any]]:
     """Every built-in tool."""
     return [
         ListDatasources(),
         DescribeSchema(pools),
         DatabaseQuery(pools),
         HttpRequest(pools.private_hosts),
+        ListFiles(files),
+        SearchFiles(files),
+        ReadFile(files),
+        WriteFile(files),
     ]

@@ -19,8 +19,8 @@ from store.audit import Actor
 from store.datasource.check import Surroundings, check_datasource, own_identity
 from store.datasource.config import MAX_SECRET_CHARS
 from store.datasource.role import RoleReport
-from store.datasource.sqlite import project_folder
 from store.errors import Conflict, Invalid, Refusal
+from store.files.folder import project_folder
 from store.principal import Principal
 from store.secrets import SecretError
 from store.tables import Datasource
@@ -117,7 +117,7 @@ async def _check(edge: Edge, principal: Principal, project_id: UUID, target: _Ta
     """Ask the datasource; seconds may pass, so no transaction is open meanwhile."""
     surroundings = Surroundings(
         private_hosts=edge.settings.private_hosts,
-        project_folder=project_folder(edge.settings.data_dir, principal.tenant_id, project_id),
+        project_folder=project_folder(edge.settings.files_root, principal.tenant_id, project_id),
         own=await own_identity(edge.settings.database_url.get_secret_value())
         if target.kind == "postgresql"
         else None,

@@ -53,7 +53,7 @@ class Pools:
 
     Args:
         private_hosts: `Settings.private_hosts`.
-        data_dir: `Settings.data_dir`; projects' files are in it.
+        files_dir: `Settings.files_root`.
         own: Tells which database is ours, see `check.own_identity`; asked once, at first use.
             Without it, or while it fails, our database is still recognised by its tables.
     """
@@ -61,7 +61,7 @@ class Pools:
     def __init__(
         self,
         private_hosts: Sequence[str],
-        data_dir: Path,
+        files_dir: Path,
         own: Callable[[], Awaitable[Identity | None]] | None = None,
         *,
         per_datasource: int = PER_DATASOURCE,
@@ -69,7 +69,7 @@ class Pools:
         idle: timedelta = IDLE,
         slot_within: timedelta = SLOT_WITHIN,
     ) -> None:
-        self.data_dir = data_dir
+        self.files_dir = files_dir
         self.private_hosts = tuple(private_hosts)
         self._own = own
         self._own_identity: Identity | None = None

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
-from uuid import UUID
 
 from store.datasource.config import SqliteConfig
 from store.datasource.errors import FileUnusable
@@ -42,11 +41,6 @@ _SETTINGS = (
     "PRAGMA mmap_size = 0",  # a file cut short while mapped would end the process
     f"PRAGMA cache_size = -{MAX_PAGES_CACHED_KIB}",
 )
-
-
-def project_folder(data_dir: Path, tenant_id: UUID, project_id: UUID) -> Path:
-    """Folder that holds a project's files."""
-    return data_dir / "files" / str(tenant_id) / str(project_id)
 
 
 @contextlib.contextmanager
@@ -84,7 +78,7 @@ def open_file(folder: Path, config: SqliteConfig) -> sqlite3.Connection:
     """Open the file for reading; blocks, so call it in a thread.
 
     Args:
-        folder: `project_folder`.
+        folder: `store.files.folder.project_folder`.
         config: Names the file.
 
     Raises:

@@ -20,7 +20,7 @@ from activities.tools.tool import (
     ToolTooLarge,
     ToolUnavailable,
 )
-from store.datasource.sqlite import project_folder
+from store.files.folder import project_folder
 from tests.tools.world import Caller
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -38,7 +38,7 @@ CREATE VIEW over_plain AS SELECT count(*) AS n FROM plain;
 class Project:
     def __init__(self, pools, registry):
         self.tenant_id, self.project_id = uuid4(), uuid4()
-        self.folder = project_folder(pools.data_dir, self.tenant_id, self.project_id)
+        self.folder = project_folder(pools.files_dir, self.tenant_id, self.project_id)
         self.folder.mkdir(parents=True)
         self.registry = registry
 

@@ -19,8 +19,8 @@ from activities.tools.tool import (
 )
 from store.datasource.errors import FileUnusable
 from store.datasource.pools import Pools
-from store.datasource.sqlite import project_folder
 from store.errors import Refusal, Unavailable
+from store.files.folder import project_folder
 
 # We end before the executor's deadline does, so that the model is told which limit it was.
 MARGIN = timedelta(milliseconds=500)
@@ -94,7 +94,7 @@ def target(pools: Pools, source: Datasource, context: ToolContext) -> Target:
     """`source` within the surroundings of one call."""
     return Target(
         source,
-        project_folder(pools.data_dir, context.tenant_id, context.project_id),
+        project_folder(pools.files_dir, context.tenant_id, context.project_id),
         max(context.deadline - MARGIN, context.deadline / 2),
     )
 
