@@ -204,7 +204,7 @@ class OpenAIModel(ModelActivities):
                         tool=tool.name,
                         queue=Queue(tool.queue),
                         deadline_seconds=tool.deadline.total_seconds(),
-                        max_attempts=policies.TOOL_MAX_ATTEMPTS,
+                        max_attempts=tool.max_attempts,
                     )
                 )
         return StepResult(str(message_id), calls, answered=not executions and not steered)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from activities.tools.bounds import MAX_MODEL_BYTES, shrink
+from activities.tools.bounds import MAX_MODEL_BYTES, shown
 from store.history import HistoryMessage
 from store.tables import ToolExecution
 from store.tool_executions import STOPPED_TEXT
@@ -150,7 +150,7 @@ def _valid_json(arguments: str) -> str:
 
 def _result(row: ToolExecution | None) -> str:
     if row is not None and row.execution_status == ToolStatus.COMPLETED:
-        return orjson.dumps(shrink(row.preview, MAX_MODEL_BYTES)).decode()
+        return orjson.dumps(shown(row.preview, MAX_MODEL_BYTES)).decode()
     if row is None or row.error_code is None:
         return orjson.dumps({"error": {"code": "cancelled", "message": STOPPED_TEXT}}).decode()
     error = {"code": row.error_code, "message": row.error_message}

@@ -96,6 +96,7 @@ async def add(
     config: Mapping[str, Any],
     secret: bytes | None,
     report: RoleReport,
+    cache_seconds: int = 0,
 ) -> Datasource:
     """A new datasource.
 
@@ -114,6 +115,7 @@ async def add(
             secret=secret,
             writable=report.writable,
             grants=list(report.grants),
+            cache_seconds=cache_seconds,
         )
         .on_conflict_do_nothing(index_elements=["project_id", "name"])
         .returning(Datasource.id)

@@ -17,12 +17,18 @@ from workflows.types import Effect
 STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
 
 
-def default_policy(effect: Effect) -> str:
-    """What holds where nobody has said anything: reading is allowed, the rest asks."""
-    return "allow" if effect is Effect.READ else "ask"
+def default_policy(effect: Effect, declared: str | None = None) -> str:
+    """What holds where nobody has said anything: reading is allowed, the rest asks.
+
+    Args:
+        declared: What the tool itself says instead.
+    """
+    return declared or ("allow" if effect is Effect.READ else "ask")
 
 
-async def policy_for(session: AsyncSession, project_id: UUID, tool: str, effect: Effect) -> str:
+async def policy_for(
+    session: AsyncSession, project_id: UUID, tool: str, effect: Effect, declared: str | None = None
+) -> str:
     """``allow``, ``ask`` or ``deny`` for one tool in one project, as the database has it now."""
     rows = (
         await session.scalars(
@@ -33,7 +39,7 @@ async def policy_for(session: AsyncSession, project_id: UUID, tool: str, effect:
     ).all()
     tenant = _best([row for row in rows if row.project_id is None], tool, effect)
     project = _best([row for row in rows if row.project_id is not None], tool, effect)
-    spoken = [policy for policy in (tenant or default_policy(effect), project) if policy]
+    spoken = [policy for policy in (tenant or default_policy(effect, declared), project) if policy]
     return max(spoken, key=STRICTNESS.__getitem__)
 
 

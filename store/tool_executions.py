@@ -15,6 +15,7 @@ from store.errors import NotFound
 from store.principal import Principal
 from store.shapes import TemporalLinks
 from store.tables import ToolExecution, Turn
+from store.wire import encode
 from workflows.events import RoomEvent, ToolResultChanged
 from workflows.types import OPEN_TOOL_STATUSES, Effect, ToolStatus
 
@@ -32,6 +33,7 @@ class Outcome:
         result: What is stored in full.
         preview: `result` cut to what rooms and lists show.
         code: Empty for success.
+        cached: It was found by an earlier call, and given again.
     """
 
     status: ToolStatus
@@ -40,6 +42,7 @@ class Outcome:
     code: str = ""
     message: str = ""
     elapsed_ms: int | None = None
+    cached: bool = False
 
 
 def result_event(
@@ -67,6 +70,7 @@ def apply(row: ToolExecution, outcome: Outcome, now: Any) -> None:
     """Write an outcome into a row."""
     row.execution_status = outcome.status
     row.tool_result = outcome.result
+    row.result_bytes = len(encode(outcome.result)) if outcome.result is not None else 0
     row.preview = outcome.preview
     row.error_code = outcome.code or None
     row.error_message = outcome.message or None

@@ -27,6 +27,7 @@ from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
 from activities.providers.client import new_client
 from activities.tools.executor import ToolExecutor
+from activities.tools.plugins import Surroundings, with_plugins
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import Publisher, Signer
@@ -75,7 +76,10 @@ async def compose(
     """Open everything a worker needs; `stack` closes it.
 
     Args:
-        extra_tools: Tools of other packages, beside ours.
+        extra_tools: Tools of whoever composes, beside ours and those of installed packages.
+
+    Raises:
+        BrokenPlugin: An installed package's tools cannot be used.
     """
     keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
     url = settings.database_url.get_secret_value()
@@ -93,7 +97,9 @@ async def compose(
         settings.private_hosts, settings.data_dir, lambda: own_identity(settings.listen_url)
     )
     stack.push_async_callback(pools.close)
-    registry = Registry([*default_tools(pools), *extra_tools])
+    registry = with_plugins(
+        [*default_tools(pools), *extra_tools], Surroundings(pools, settings.data_dir)
+    )
     client = await _connected(settings)
     return Parts(settings, client, database, publisher, keys, registry)
 

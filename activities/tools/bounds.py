@@ -48,6 +48,28 @@ def shrink(value: Any, budget: int) -> Any:
     return small if size(small) <= budget else _cut_object(small, budget)
 
 
+def shown(result: Any, budget: int) -> Any:
+    """`shrink` for a tool's result: ``next`` leads to the first row that is left out.
+
+    What says how to go on (``page``, ``next``, ``note``) is never cut itself.
+    """
+    if size(result) <= budget or not isinstance(result, dict) or not _is_page(result):
+        return shrink(result, budget)
+    guide = {key: result[key] for key in ("page", "next", "note") if key in result}
+    rest = {key: value for key, value in result.items() if key not in guide}
+    small: dict[str, Any] = shrink(rest, max(budget - size(guide) - 16, 0))
+    kept = small.get("rows")
+    if isinstance(kept, list) and 0 < len(kept) < len(result["rows"]):
+        handle, _, first = result["page"].rpartition(".")
+        guide["next"] = f"{handle}.{int(first) + len(kept)}"
+    return {**small, **guide}
+
+
+def _is_page(result: dict[str, Any]) -> bool:
+    page, rows = result.get("page"), result.get("rows")
+    return isinstance(rows, list) and isinstance(page, str) and page.rpartition(".")[2].isdecimal()
+
+
 def _cut_text(text: str, budget: int) -> str:
     room = max(budget - len(CUT_MARK.encode()) - 2, 0)
     # JSON escapes make a text longer than its UTF-8; take the worst case only where it is needed.

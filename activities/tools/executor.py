@@ -23,7 +23,8 @@ from typing_extensions import override
 from activities.errors import foreseen, textless
 from activities.heartbeat import beating
 from activities.tools.arguments import parse_arguments
-from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shrink
+from activities.tools.bounds import MAX_PREVIEW_BYTES, MAX_STORED_BYTES, shown
+from activities.tools.cache import ResultCache
 from activities.tools.registry import Registry
 from activities.tools.tool import (
     Arguments,
@@ -33,11 +34,12 @@ from activities.tools.tool import (
     ToolError,
     ToolNotFound,
 )
-from store import audit, policies, rooms, tool_executions, turns
+from store import audit, policies, rooms, tool_executions, tool_limits, turns
 from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
 from store.fault_points import reach
+from store.handles import Handles
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks
@@ -45,6 +47,7 @@ from store.tables import Datasource as DatasourceRow
 from store.tables import ToolExecution, Turn, User
 from store.texts import clean, clean_json, cut
 from store.tool_executions import Outcome, result_event
+from store.tool_limits import OverLimit
 from workflows.interfaces import ToolActivities
 from workflows.types import (
     OPEN_TURN_STATUSES,
@@ -60,7 +63,10 @@ MAX_ERROR_CHARS = 2_000
 
 
 class ProjectDatasources:
-    """The datasources of one project, read when they are used; implements `Datasources`."""
+    """The datasources of one project, read when they are used; implements `Datasources`.
+
+    For one run of a tool: what it has read once stays what it is.
+    """
 
     def __init__(
         self, database: Database, keys: KeyRing, tenant_id: UUID, project_id: UUID
@@ -69,6 +75,7 @@ class ProjectDatasources:
         self._keys = keys
         self._tenant_id = tenant_id
         self._project_id = project_id
+        self._read: dict[UUID, Datasource] = {}
 
     async def list(self) -> Sequence[Datasource]:
         """All of the project, by name."""
@@ -90,6 +97,8 @@ class ProjectDatasources:
             wanted = UUID(datasource_id)
         except ValueError:
             wanted = UUID(int=0)
+        if wanted in self._read:
+            return self._read[wanted]
         async with self._database.tenant_session(self._tenant_id) as session:
             row = await session.scalar(
                 select(DatasourceRow).where(
@@ -100,7 +109,8 @@ class ProjectDatasources:
                 raise ToolNotFound(
                     "This project has no datasource with that id. Call list_datasources."
                 )
-            return self._open(row)
+            self._read[wanted] = self._open(row)
+            return self._read[wanted]
 
     def _open(self, row: DatasourceRow) -> Datasource:
         return Datasource(
@@ -111,6 +121,7 @@ class ProjectDatasources:
             version=row.version,
             config=row.config,
             secret=self._keys.decrypt(row.secret, row.tenant_id) if row.secret else "",
+            cache_seconds=row.cache_seconds,
         )
 
 
@@ -139,13 +150,13 @@ class ToolExecutor(ToolActivities):
         self._registry = registry
         self._keys = keys
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
+        self._cache = ResultCache(database)
 
     @override
     @activity.defn(name="run_tool")
     async def run_tool(self, run: ToolRunInput) -> ToolRunResult:
         async with textless(), beating():
-            async with self._database.tenant_session(run.turn.tenant_id) as session:
-                claimed = await self._claim(session, run)
+            claimed = await self._claimed(run)
             if not isinstance(claimed, Claim):
                 return ToolRunResult(claimed)
             reach("K6")
@@ -159,8 +170,25 @@ class ToolExecutor(ToolActivities):
             reach("K8")
             return ToolRunResult(status)
 
-    async def _claim(self, session: AsyncSession, run: ToolRunInput) -> Claim | ToolStatus:
-        """Take the call for this attempt, or say how it has ended already."""
+    async def _claimed(self, run: ToolRunInput) -> Claim | ToolStatus:
+        """`_claim`, which waits a little where all places of the tenant are taken."""
+        until = time.monotonic() + tool_limits.MAX_WAIT.total_seconds()
+        while True:
+            async with self._database.tenant_session(run.turn.tenant_id) as session:
+                patient = time.monotonic() < until
+                claimed = await self._claim(session, run, patient=patient)
+            if not isinstance(claimed, OverLimit):
+                return claimed
+            # With nothing locked: a stop comes through, and ends the waiting.
+            await asyncio.sleep(tool_limits.WAIT_BETWEEN.total_seconds())
+
+    async def _claim(
+        self, session: AsyncSession, run: ToolRunInput, *, patient: bool
+    ) -> Claim | ToolStatus | OverLimit:
+        """Take the call for this attempt, or say how it has ended already.
+
+        A limit ends the call, or is returned where waiting for it helps and there is patience.
+        """
         turn = await session.get(Turn, UUID(run.turn.turn_id), with_for_update={"read": True})
         row = await session.get(
             ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
@@ -186,6 +214,15 @@ class ToolExecutor(ToolActivities):
         except ToolError as error:
             return await self._settle(session, row, turn, actor, _failed(error, None))
 
+        # A later attempt still holds the place of the one that was lost.
+        if row.execution_status == ToolStatus.PENDING:
+            over = await tool_limits.over_limit(session, row.tenant_id, turn.asked_by)
+            if over is not None and over.passes and patient:
+                return over
+            if over is not None:
+                refused = Outcome(ToolStatus.FAILED, code=over.code, message=over.message)
+                return await self._settle(session, row, turn, actor, refused)
+
         row.attempt += 1
         row.execution_status = ToolStatus.EXECUTING
         row.started_at = await clock(session)
@@ -208,7 +245,9 @@ class ToolExecutor(ToolActivities):
         role = await turns.asker_role(session, turn)
         if role is None or role < Role.EDITOR:
             return _denied("Whoever asked may no longer use tools in this project.")
-        policy = await policies.policy_for(session, turn.project_id, tool.name, tool.effect)
+        policy = await policies.policy_for(
+            session, turn.project_id, tool.name, tool.effect, tool.policy
+        )
         if policy == "deny":
             return _denied(f"The project's policy does not allow {tool.name}.")
         if policy == "ask":
@@ -230,11 +269,14 @@ class ToolExecutor(ToolActivities):
             datasources=ProjectDatasources(
                 self._database, self._keys, row.tenant_id, claim.turn.project_id
             ),
+            handles=Handles(self._keys, row.tenant_id, claim.turn.project_id),
         )
         started = time.perf_counter()
         try:
             async with asyncio.timeout(tool.deadline.total_seconds()):
-                result = await tool.run(claim.arguments, context)
+                kept = await self._cache.look(tool, claim.arguments, context)
+                found = kept.result() if kept else None
+                result = found or clean_json(await tool.run(claim.arguments, context))
         except TimeoutError:
             seconds = tool.deadline.total_seconds()
             return Outcome(
@@ -253,12 +295,16 @@ class ToolExecutor(ToolActivities):
                 message=f"The tool broke ({type(error).__name__}). This is a fault of ours.",
                 elapsed_ms=_elapsed(started),
             )
-        stored = shrink(clean_json(result), MAX_STORED_BYTES)
+        elapsed_ms = _elapsed(started)
+        if kept is not None and found is None:
+            await self._cache.keep(kept, result)
+        stored = shown(result, MAX_STORED_BYTES)
         return Outcome(
             ToolStatus.COMPLETED,
             result=stored,
-            preview=shrink(stored, MAX_PREVIEW_BYTES),
-            elapsed_ms=_elapsed(started),
+            preview=shown(stored, MAX_PREVIEW_BYTES),
+            elapsed_ms=elapsed_ms,
+            cached=found is not None,
         )
 
     async def _cancelled(self, claim: Claim) -> None:
@@ -325,9 +371,10 @@ async def _record(
 
 def _audited(outcome: Outcome) -> tuple[str, str | None]:
     if outcome.status is ToolStatus.COMPLETED:
-        return "allowed", None
+        return "allowed", "cached" if outcome.cached else None
     refused = outcome.code in {
         "refused", "denied", "invalid_arguments", "unknown_tool", "not_found",
+        "rate_limited", "over_budget", "busy",
     }  # fmt: skip
     # The reason names the rule; what a target answered may hold its data, so its code must do.
     return (

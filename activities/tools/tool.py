@@ -16,12 +16,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
+from store.handles import Handles
+from workflows import policies
 from workflows.types import Effect
 
 
@@ -94,6 +96,7 @@ class Datasource:
         version: Grows with every change; pools are kept per (id, version).
         config: Per kind, docs/protocol.md §6.
         secret: Decrypted; never in a repr.
+        cache_seconds: How old a result may be that is given again; 0 for not at all.
     """
 
     id: UUID
@@ -103,6 +106,7 @@ class Datasource:
     version: int
     config: Mapping[str, Any]
     secret: str = ""
+    cache_seconds: int = 0
 
     @override
     def __repr__(self) -> str:
@@ -134,6 +138,7 @@ class ToolContext:
         attempt: 1 for the first run of this call.
         idempotency_key: The same for every attempt of one call.
         deadline: Wall-clock time this attempt has, enforced by the executor as well.
+        handles: Signs what is given out to be brought back; None where nothing is.
     """
 
     tenant_id: UUID
@@ -143,6 +148,7 @@ class ToolContext:
     idempotency_key: str
     deadline: timedelta
     datasources: Datasources
+    handles: Handles | None = None
 
 
 A = TypeVar("A", bound=Arguments)
@@ -159,6 +165,12 @@ class Tool(ABC, Generic[A]):
             never run again after a claim whose outcome was not stored.
         queue: Activity task queue.
         deadline: Per attempt.
+        max_attempts: How often its activity may be started: again after a lost worker or a fault of
+            ours, never after an outcome.
+        policy: What holds where no tool policy speaks of it (``allow``, ``ask`` or ``deny``); None
+            for what its effect stands for: reading is allowed, the rest asks.
+        cacheable: Its results may be given again for as long as the datasource says that its
+            argument ``datasource_id`` names. Only for ``read``.
     """
 
     name: ClassVar[str]
@@ -167,6 +179,9 @@ class Tool(ABC, Generic[A]):
     effect: ClassVar[Effect]
     queue: ClassVar[str]
     deadline: ClassVar[timedelta]
+    max_attempts: ClassVar[int] = policies.TOOL_MAX_ATTEMPTS
+    policy: ClassVar[Literal["allow", "ask", "deny"] | None] = None
+    cacheable: ClassVar[bool] = False
 
     @abstractmethod
     async def run(self, arguments: A, context: ToolContext) -> dict[str, Any]:
