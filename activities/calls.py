@@ -76,6 +76,7 @@ async def calls_of(
                 queue=tool.queue if tool else "",
                 effect=await _effect(tool, arguments, datasources) if tool else Effect.READ,
                 refused=refused,
+                policy=tool.policy if tool else None,
                 unfit=_unfit(tool, arguments) if tool and not refused else None,
                 schema=parameters(tool.arguments) if tool and not refused else None,
             )

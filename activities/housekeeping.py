@@ -212,10 +212,8 @@ class HousekeepingSweep(HousekeepingActivities):
             "events": self._settings.replay_events,
         }
         async with self._database.session() as session:
-            return int(
-                await session.scalar(
-                    text("SELECT prune(make_interval(secs => :keep), :events)"),
-                    keep,
-                )
-                or 0
+            pruned = await session.scalar(
+                text("SELECT prune(make_interval(secs => :keep), :events) + prune_tool_cache()"),
+                keep,
             )
+            return int(pruned or 0)

@@ -215,7 +215,7 @@ class OpenAIModel(ModelActivities):
                         tool=tool.name,
                         queue=Queue(tool.queue),
                         deadline_seconds=tool.deadline.total_seconds(),
-                        max_attempts=policies.TOOL_MAX_ATTEMPTS,
+                        max_attempts=tool.max_attempts,
                         asks=asks,
                         patience_seconds=_patience(row) if asks else 0.0,
                     )

@@ -96,6 +96,7 @@ async def add(
     config: Mapping[str, Any],
     secret: bytes | None,
     report: RoleReport,
+    cache_seconds: int = 0,
 ) -> Datasource:
     """A new datasource.
 
@@ -115,6 +116,7 @@ async def add(
             writable=report.writable,
             grants=list(report.grants),
             operations=list(report.operations),
+            cache_seconds=cache_seconds,
         )
         .on_conflict_do_nothing(index_elements=["project_id", "name"])
         .returning(Datasource.id)

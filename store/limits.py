@@ -33,6 +33,14 @@ class TenantLimits(BaseModel):
     file_bytes: int = Field(default=50 * 1024**2, ge=1, le=1024**4)
     project_files_bytes: int = Field(default=1024**3, ge=1, le=1024**5)
     project_files: int = Field(default=10_000, ge=1, le=1_000_000)
+    # Of tool calls; `store.tool_limits` holds them over all workers. A busy turn makes some two
+    # hundred calls a minute.
+    tool_calls_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
+    tool_calls_per_user_minute: int = Field(default=400, ge=1, le=1_000_000)
+    concurrent_tools: int = Field(default=40, ge=1, le=10_000)
+    tool_result_bytes_per_minute: int = Field(default=128 * 1024 * 1024, ge=1024, le=2**40)
+    # All results of the tenant that are kept to be given again.
+    tool_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0, le=2**40)
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> "TenantLimits":

@@ -35,10 +35,10 @@ class Policies:
     tenant: Sequence[ToolPolicy]
     project: Sequence[ToolPolicy]
 
-    def verdict(self, tool: str, effect: Effect) -> Verdict:
-        """What holds for a tool."""
+    def verdict(self, tool: str, effect: Effect, declared: str | None = None) -> Verdict:
+        """What holds for a tool; `declared` is what it says itself where nobody else does."""
         tenant, project = _best(self.tenant, tool, effect), _best(self.project, tool, effect)
-        spoken = [_said(tenant) if tenant else Verdict(default_policy(effect))]
+        spoken = [_said(tenant) if tenant else Verdict(default_policy(effect, declared))]
         if project is not None:
             spoken.append(_said(project))
         policy = max((each.policy for each in spoken), key=STRICTNESS.__getitem__)
@@ -49,9 +49,13 @@ class Policies:
         return Verdict(policy, terms)
 
 
-def default_policy(effect: Effect) -> str:
-    """What holds where nobody has said anything: reading is allowed, the rest asks."""
-    return "allow" if effect is Effect.READ else "ask"
+def default_policy(effect: Effect, declared: str | None = None) -> str:
+    """What holds where nobody has said anything: reading is allowed, the rest asks.
+
+    Args:
+        declared: What the tool itself says instead.
+    """
+    return declared or ("allow" if effect is Effect.READ else "ask")
 
 
 async def policies_of(session: AsyncSession, project_id: UUID) -> Policies:
@@ -70,10 +74,10 @@ async def policies_of(session: AsyncSession, project_id: UUID) -> Policies:
 
 
 async def verdict_for(
-    session: AsyncSession, project_id: UUID, tool: str, effect: Effect
+    session: AsyncSession, project_id: UUID, tool: str, effect: Effect, declared: str | None = None
 ) -> Verdict:
     """What holds for one tool in one project, as the database has it now."""
-    return (await policies_of(session, project_id)).verdict(tool, effect)
+    return (await policies_of(session, project_id)).verdict(tool, effect, declared)
 
 
 def _said(row: ToolPolicy) -> Verdict:

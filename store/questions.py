@@ -30,6 +30,7 @@ class NewCall:
         refused: Code and text where it is settled at once, e.g. an unknown tool.
         unfit: What is wrong with the arguments: such a call is not worth a question to people.
         schema: What arguments that people change are held against.
+        policy: What the tool itself says where no policy speaks of it.
     """
 
     call_id: str
@@ -41,6 +42,7 @@ class NewCall:
     refused: tuple[str, str] | None = None
     unfit: str | None = None
     schema: dict[str, Any] | None = None
+    policy: str | None = None
 
 
 def ask(row: ToolExecution, terms: Terms, now: datetime) -> None:
@@ -98,7 +100,7 @@ async def _judge(
     policies: Policies,
     now: datetime,
 ) -> None:
-    verdict = policies.verdict(row.tool_name, Effect(row.effect))
+    verdict = policies.verdict(row.tool_name, Effect(row.effect), call.policy)
     if verdict.policy == "deny":
         _refuse(row, "denied", denied_text(row.tool_name), now)
     elif verdict.policy == "ask" and call.unfit is not None:

@@ -195,7 +195,11 @@ class ProjectMember(Base):
 
 
 class Datasource(Base):
-    """Something a project's tools may query; `secret` is encrypted, bound to the tenant."""
+    """Something a project's tools may query; `secret` is encrypted, bound to the tenant.
+
+    Attributes:
+        cache_seconds: For how long results of reading tools are given again; 0 for not at all.
+    """
 
     __tablename__ = "datasources"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
@@ -212,8 +216,37 @@ class Datasource(Base):
     grants: Mapped[list[Any]] = _json("[]")
     # Long, and read by one tool alone.
     operations: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), deferred=True)
+    cache_seconds: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
+
+
+class CachedResult(Base):
+    """A reading tool's result that may be given again until it is too old (`store.tool_cache`).
+
+    Attributes:
+        key: SHA-256 of everything the result depends on, the datasource's version included.
+        bytes: Of the result as JSON.
+    """
+
+    __tablename__ = "tool_cache"
+    __table_args__ = (
+        Index(None, "project_id"),
+        Index(None, "datasource_id"),
+        Index(None, "expires_at"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    datasource_id: Mapped[UUID] = mapped_column(ForeignKey("datasources.id", ondelete="CASCADE"))
+    tool: Mapped[str]
+    result: Mapped[Any] = mapped_column(JSONB)
+    bytes: Mapped[int]
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
 
 
 class Conversation(Base):
@@ -366,6 +399,7 @@ class ToolExecution(Base):
         intervention: What somebody did about it last, as rooms are shown it.
         watched_at: When an edge last looked after it (`api.watch`).
         result_file: The project's file with all of a result that the model was not shown whole.
+        result_bytes: Of `tool_result` as JSON; what the tenant's limit counts.
     """
 
     __tablename__ = "tool_executions"
@@ -394,6 +428,14 @@ class ToolExecution(Base):
             "finished_at",
             postgresql_where=text("execution_status = 'completed'"),
         ),
+        # What a tenant's limits count (`store.tool_limits`).
+        Index(None, "tenant_id", "started_at"),
+        Index(None, "tenant_id", "finished_at"),
+        Index(
+            "ix_tool_executions_executing",
+            "tenant_id",
+            postgresql_where=text("execution_status = 'executing'"),
+        ),
         CheckConstraint(
             "execution_status IN ('pending', 'awaiting_approval', 'executing', 'completed',"
             " 'failed', 'cancelled', 'unknown')",
@@ -421,6 +463,7 @@ class ToolExecution(Base):
     queue: Mapped[str]
     effect: Mapped[str]
     requires_approval: Mapped[bool] = mapped_column(server_default=text("false"))
+    result_bytes: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

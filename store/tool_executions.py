@@ -15,6 +15,7 @@ from store.errors import NotFound
 from store.principal import Principal
 from store.shapes import TemporalLinks
 from store.tables import ToolExecution, Turn
+from store.wire import encode
 from workflows.events import RoomEvent, ToolResultChanged
 from workflows.types import OPEN_TOOL_STATUSES, Effect, ToolStatus
 
@@ -33,6 +34,7 @@ class Outcome:
         preview: `result` cut to what rooms and lists show.
         code: Empty for success.
         result_file: The project's file with all of it, where one was written.
+        cached: It was found by an earlier call, and given again.
     """
 
     status: ToolStatus
@@ -42,6 +44,7 @@ class Outcome:
     message: str = ""
     elapsed_ms: int | None = None
     result_file: str | None = None
+    cached: bool = False
 
 
 def result_event(
@@ -72,6 +75,7 @@ def apply(row: ToolExecution, outcome: Outcome, now: Any) -> None:
     """Write an outcome into a row."""
     row.execution_status = outcome.status
     row.tool_result = outcome.result
+    row.result_bytes = len(encode(outcome.result)) if outcome.result is not None else 0
     row.preview = outcome.preview
     row.result_file = outcome.result_file
     row.error_code = outcome.code or None

@@ -292,6 +292,8 @@ class System:
             "messages_per_minute": 100_000,
             "concurrent_turns": 100,
             "shared_turns_per_second": 1_000,
+            "tool_calls_per_minute": 100_000,
+            "tool_calls_per_user_minute": 100_000,
         } | limits
         checked(await admin.patch("/api/admin/tenant", json={"limits": limits}))
         people = {}

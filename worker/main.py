@@ -28,6 +28,7 @@ from activities.model import OpenAIModel
 from activities.places import Places
 from activities.providers.client import Client as ModelClient
 from activities.tools.executor import ToolExecutor
+from activities.tools.plugins import Surroundings, with_plugins
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import Publisher, Signer
@@ -80,7 +81,10 @@ async def compose(
     """Open everything a worker needs; `stack` closes it.
 
     Args:
-        extra_tools: Tools of other packages, beside ours.
+        extra_tools: Tools of whoever composes, beside ours and those of installed packages.
+
+    Raises:
+        BrokenPlugin: An installed package's tools cannot be used.
     """
     keys = KeyRing([key.get_secret_value() for key in settings.secret_keys])
     url = settings.database_url.get_secret_value()
@@ -100,7 +104,9 @@ async def compose(
     stack.push_async_callback(pools.close)
     files = ProjectFiles(database, settings.files_root)
     stack.callback(files.close)
-    registry = Registry([*default_tools(pools, files), *extra_tools])
+    registry = with_plugins(
+        [*default_tools(pools, files), *extra_tools], Surroundings(pools, settings.data_dir)
+    )
     client = await _connected(settings)
     return Parts(settings, client, database, publisher, keys, registry, files)
 

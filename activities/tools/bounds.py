@@ -52,12 +52,30 @@ def shrink(value: Any, budget: int) -> Any:
 
 
 def shown(result: Any, budget: int) -> Any:
-    """`shrink` for a result; what it says of its whole stays whole."""
-    if not isinstance(result, dict) or FULL_RESULT not in result or size(result) <= budget:
+    """`shrink` for a tool's result; what says how to go on is never cut itself.
+
+    That is where the whole of it is kept, and of a page ``page``, ``next`` and ``note``; ``next``
+    leads to the first row that is left out.
+    """
+    if size(result) <= budget or not isinstance(result, dict):
         return shrink(result, budget)
-    handle = {FULL_RESULT: result[FULL_RESULT]}
-    rest = {key: value for key, value in result.items() if key != FULL_RESULT}
-    return {**shrink(rest, max(budget - size(handle), 0)), **handle}
+    is_page = _is_page(result)
+    guides = (FULL_RESULT, "page", "next", "note") if is_page else (FULL_RESULT,)
+    guide = {key: result[key] for key in guides if key in result}
+    if not guide:
+        return shrink(result, budget)
+    rest = {key: value for key, value in result.items() if key not in guide}
+    small: dict[str, Any] = shrink(rest, max(budget - size(guide) - 16, 0))
+    kept = small.get("rows")
+    if is_page and isinstance(kept, list) and 0 < len(kept) < len(result["rows"]):
+        handle, _, first = result["page"].rpartition(".")
+        guide["next"] = f"{handle}.{int(first) + len(kept)}"
+    return {**small, **guide}
+
+
+def _is_page(result: dict[str, Any]) -> bool:
+    page, rows = result.get("page"), result.get("rows")
+    return isinstance(rows, list) and isinstance(page, str) and page.rpartition(".")[2].isdecimal()
 
 
 def _cut_text(text: str, budget: int) -> str:

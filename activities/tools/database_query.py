@@ -1,11 +1,13 @@
 """The tool that runs a query on a project's database. It can only read."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 from typing_extensions import override
 
+from activities.tools.sql import paging
 from activities.tools.sql.engine import engine_of, target
 from activities.tools.sql.engines import engines
 from activities.tools.tool import Arguments, Tool, ToolContext
@@ -26,6 +28,13 @@ class DatabaseQueryArguments(Arguments):
             description="One SELECT in the SQL of the datasource's kind, without parameters.",
         ),
     ]
+    page: Annotated[
+        str | None,
+        Field(
+            max_length=paging.MAX_HANDLE_CHARS,
+            description="Where a result had `next`: that text, with the same query, for more rows.",
+        ),
+    ] = None
 
 
 class DatabaseQuery(Tool[DatabaseQueryArguments]):
@@ -33,7 +42,8 @@ class DatabaseQuery(Tool[DatabaseQueryArguments]):
 
     name = "database_query"
     description = (
-        "Runs one read-only SQL query on a database of the project and returns at most 1,000 rows. "
+        "Runs one read-only SQL query on a database of the project and returns at most 1,000 rows, "
+        "with a handle for the next ones where there are more. "
         "SELECT, WITH, VALUES, TABLE and EXPLAIN are allowed, with the database's built-in "
         "functions. Large integers and exact decimals come as text."
     )
@@ -41,6 +51,7 @@ class DatabaseQuery(Tool[DatabaseQueryArguments]):
     effect = Effect.READ
     queue = Queue.TOOLS_DATABASE
     deadline = timedelta(seconds=30)
+    cacheable = True
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
@@ -51,6 +62,7 @@ class DatabaseQuery(Tool[DatabaseQueryArguments]):
         """See `Tool.run`."""
         source = await context.datasources.get(arguments.datasource_id)
         engine = engine_of(self._engines, source)
-        where = target(self._pools, source, context)
+        skip = paging.skipped(arguments.page, source, arguments.query, context)
+        where = replace(target(self._pools, source, context), skip=skip)
         result = await engine.query(where, arguments.query)
-        return result.as_json()
+        return paging.paged(result, skip, source, arguments.query, context)

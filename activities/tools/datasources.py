@@ -14,7 +14,10 @@ from store.tables import Datasource as DatasourceRow
 
 
 class ProjectDatasources:
-    """The datasources of one project, read when they are used; implements `Datasources`."""
+    """The datasources of one project, read when they are used; implements `Datasources`.
+
+    For one run of a tool: what it has read once stays what it is.
+    """
 
     def __init__(
         self, database: Database, keys: KeyRing, tenant_id: UUID, project_id: UUID
@@ -23,6 +26,7 @@ class ProjectDatasources:
         self._keys = keys
         self._tenant_id = tenant_id
         self._project_id = project_id
+        self._read: dict[UUID, Datasource] = {}
 
     async def list(self) -> Sequence[Datasource]:
         """All of the project, by name."""
@@ -44,6 +48,8 @@ class ProjectDatasources:
             wanted = UUID(datasource_id)
         except ValueError:
             wanted = UUID(int=0)
+        if wanted in self._read:
+            return self._read[wanted]
         async with self._database.tenant_session(self._tenant_id) as session:
             row = await session.scalar(
                 select(DatasourceRow)
@@ -54,7 +60,8 @@ class ProjectDatasources:
                 raise ToolNotFound(
                     "This project has no datasource with that id. Call list_datasources."
                 )
-            return replace(self._open(row), operations=row.operations)
+            self._read[wanted] = replace(self._open(row), operations=row.operations)
+            return self._read[wanted]
 
     def _open(self, row: DatasourceRow) -> Datasource:
         return Datasource(
@@ -65,4 +72,5 @@ class ProjectDatasources:
             version=row.version,
             config=row.config,
             secret=self._keys.decrypt(row.secret, row.tenant_id) if row.secret else "",
+            cache_seconds=row.cache_seconds,
         )

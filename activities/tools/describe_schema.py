@@ -49,6 +49,7 @@ class DescribeSchema(Tool[DescribeSchemaArguments]):
     effect = Effect.READ
     queue = Queue.TOOLS_DATABASE
     deadline = timedelta(seconds=30)
+    cacheable = True
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools

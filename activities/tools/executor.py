@@ -22,6 +22,7 @@ from activities.errors import foreseen, textless
 from activities.heartbeat import beating
 from activities.places import Places
 from activities.tools.arguments import parse_arguments
+from activities.tools.cache import ResultCache
 from activities.tools.datasources import ProjectDatasources
 from activities.tools.http.web import ProjectWeb
 from activities.tools.registry import Registry
@@ -34,12 +35,22 @@ from activities.tools.tool import (
     ToolError,
     ToolOutcomeUnknown,
 )
-from store import audit, decisions, questions, rooms, tool_executions, turns, waiting
+from store import (
+    audit,
+    decisions,
+    questions,
+    rooms,
+    tool_executions,
+    tool_limits,
+    turns,
+    waiting,
+)
 from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
 from store.fault_points import reach
 from store.files.project_files import ProjectFiles
+from store.handles import Handles
 from store.policies import Verdict, verdict_for
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -47,6 +58,7 @@ from store.shapes import TemporalLinks
 from store.tables import ToolExecution, Turn, User
 from store.texts import clean, clean_json, cut
 from store.tool_executions import Outcome, result_event
+from store.tool_limits import OverLimit
 from workflows.interfaces import ToolActivities
 from workflows.types import (
     OPEN_TURN_STATUSES,
@@ -97,13 +109,13 @@ class ToolExecutor(ToolActivities):
         self._registry = registry
         self._keys = keys
         self._links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
+        self._cache = ResultCache(database)
 
     @override
     @activity.defn(name="run_tool")
     async def run_tool(self, run: ToolRunInput) -> ToolRunResult:
         async with textless(), beating():
-            async with self._database.tenant_session(run.turn.tenant_id) as session:
-                claimed = await self._claim(session, run)
+            claimed = await self._claimed(run)
             if not isinstance(claimed, Claim):
                 await self._review(run)
                 return ToolRunResult(claimed)
@@ -128,8 +140,25 @@ class ToolExecutor(ToolActivities):
         if waits and self._places:
             await self._places.give(tenant_id)
 
-    async def _claim(self, session: AsyncSession, run: ToolRunInput) -> Claim | ToolStatus:
-        """Take the call for this attempt, or say how it has ended already."""
+    async def _claimed(self, run: ToolRunInput) -> Claim | ToolStatus:
+        """`_claim`, which waits a little where all places of the tenant are taken."""
+        until = time.monotonic() + tool_limits.MAX_WAIT.total_seconds()
+        while True:
+            async with self._database.tenant_session(run.turn.tenant_id) as session:
+                patient = time.monotonic() < until
+                claimed = await self._claim(session, run, patient=patient)
+            if not isinstance(claimed, OverLimit):
+                return claimed
+            # With nothing locked: a stop comes through, and ends the waiting.
+            await asyncio.sleep(tool_limits.WAIT_BETWEEN.total_seconds())
+
+    async def _claim(
+        self, session: AsyncSession, run: ToolRunInput, *, patient: bool
+    ) -> Claim | ToolStatus | OverLimit:
+        """Take the call for this attempt, or say how it has ended already.
+
+        A limit ends the call, or is returned where waiting for it helps and there is patience.
+        """
         turn = await session.get(Turn, UUID(run.turn.turn_id), with_for_update={"read": True})
         row = await session.get(
             ToolExecution, UUID(run.call.tool_execution_id), with_for_update=True
@@ -164,6 +193,15 @@ class ToolExecutor(ToolActivities):
         if judged.policy == "ask" and not await decisions.covers(session, turn, row, judged.terms):
             return await self._ask(session, turn, row, tool, judged)
 
+        # A later attempt still holds the place of the one that was lost.
+        if row.execution_status == ToolStatus.PENDING:
+            over = await tool_limits.over_limit(session, row.tenant_id, turn.asked_by)
+            if over is not None and over.passes and patient:
+                return over
+            if over is not None:
+                refused = Outcome(ToolStatus.FAILED, code=over.code, message=over.message)
+                return await self._settle(session, row, turn, actor, refused)
+
         row.attempt += 1
         row.execution_status = ToolStatus.EXECUTING
         row.started_at = await clock(session)
@@ -189,7 +227,9 @@ class ToolExecutor(ToolActivities):
         role = await turns.asker_role(session, turn)
         if role is None or role < Role.EDITOR:
             return _denied("Whoever asked may no longer use tools in this project.")
-        verdict = await verdict_for(session, turn.project_id, tool.name, Effect(row.effect))
+        verdict = await verdict_for(
+            session, turn.project_id, tool.name, Effect(row.effect), tool.policy
+        )
         if verdict.policy == "deny":
             return _denied(questions.denied_text(tool.name))
         return verdict
@@ -223,11 +263,14 @@ class ToolExecutor(ToolActivities):
                 self._database, self._keys, row.tenant_id, claim.turn.project_id
             ),
             web=ProjectWeb(self._database, row.tenant_id, claim.turn.project_id),
+            handles=Handles(self._keys, row.tenant_id, claim.turn.project_id),
         )
         started = time.perf_counter()
         try:
             async with asyncio.timeout(tool.deadline.total_seconds()):
-                result = await tool.run(claim.arguments, context)
+                kept = await self._cache.look(tool, claim.arguments, context)
+                found = kept.result() if kept else None
+                result = found or clean_json(await tool.run(claim.arguments, context))
         except TimeoutError:
             seconds = tool.deadline.total_seconds()
             return Outcome(
@@ -247,8 +290,10 @@ class ToolExecutor(ToolActivities):
                 elapsed_ms=_elapsed(started),
             )
         elapsed_ms = _elapsed(started)
+        if kept is not None and found is None:
+            await self._cache.keep(kept, result)
         bounded = await self._results.bound(
-            clean_json(result), row.tenant_id, claim.turn.project_id, f"{tool.name}-{row.id}"
+            result, row.tenant_id, claim.turn.project_id, f"{tool.name}-{row.id}"
         )
         return Outcome(
             ToolStatus.COMPLETED,
@@ -256,6 +301,7 @@ class ToolExecutor(ToolActivities):
             preview=bounded.preview,
             elapsed_ms=elapsed_ms,
             result_file=bounded.file,
+            cached=found is not None,
         )
 
     async def _cancelled(self, claim: Claim) -> None:
@@ -332,9 +378,10 @@ async def _record(
 
 def _audited(outcome: Outcome) -> tuple[str, str | None]:
     if outcome.status is ToolStatus.COMPLETED:
-        return "allowed", None
+        return "allowed", "cached" if outcome.cached else None
     refused = outcome.code in {
         "refused", "denied", "invalid_arguments", "unknown_tool", "not_found",
+        "rate_limited", "over_budget", "busy",
     }  # fmt: skip
     # The reason names the rule; what a target answered may hold its data, so its code must do.
     return (

@@ -1,7 +1,11 @@
-"""The tools there are. A new tool is one file and one line in `default_tools`."""
+"""The tools there are. A new tool is one file and one line in `default_tools`.
+
+Tools of other packages come through `activities.tools.plugins`.
+"""
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from activities.tools.arguments import InvalidArguments, parse_arguments
@@ -13,28 +17,30 @@ from activities.tools.list_files import ListFiles
 from activities.tools.read_file import ReadFile
 from activities.tools.schemas import parameters
 from activities.tools.search_files import SearchFiles
-from activities.tools.tool import Tool
+from activities.tools.tool import Arguments, Tool
 from activities.tools.write_file import WriteFile
 from store.datasource.pools import Pools
 from store.files.project_files import ProjectFiles
+from workflows.types import Effect, Queue
 
 __all__ = ["InvalidArguments", "Registry", "default_tools", "parse_arguments"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what model APIs accept
+_QUEUES = frozenset(queue for queue in Queue if queue.startswith("tools-"))
+_LONGEST = timedelta(minutes=15)
 
 
 class Registry:
     """Tools by name; what is not in it does not exist.
 
     Raises:
-        ValueError: Two tools have one name, or a name no model can call.
+        ValueError: Two tools have one name, or a tool's declaration does not hold.
     """
 
     def __init__(self, tools: Iterable[Tool[Any]]) -> None:
         self._tools: dict[str, Tool[Any]] = {}
         for tool in tools:
-            if not _NAME.fullmatch(tool.name):
-                raise ValueError(f"a model cannot call a tool named {tool.name!r}")
+            _check(tool)
             if tool.name in self._tools:
                 raise ValueError(f"two tools are named {tool.name!r}")
             self._tools[tool.name] = tool
@@ -47,6 +53,38 @@ class Registry:
     def specs(self) -> list[dict[str, Any]]:
         """The ``tools`` array of a model call."""
         return list(self._specs)
+
+
+def _check(tool: Tool[Any]) -> None:
+    """See that a tool's declaration holds.
+
+    Raises:
+        ValueError: It does not; names the tool and what is wrong.
+    """
+    kind = type(tool)
+    for attribute in ("name", "description", "arguments", "effect", "queue", "deadline"):
+        if not hasattr(tool, attribute):
+            raise ValueError(f"the tool {kind.__name__} does not say its {attribute}")
+    if not _NAME.fullmatch(tool.name):
+        raise ValueError(f"a model cannot call a tool named {tool.name!r}")
+    for holds, wrong in (
+        (
+            isinstance(tool.arguments, type) and issubclass(tool.arguments, Arguments),
+            "its arguments are no subclass of Arguments",
+        ),
+        (isinstance(tool.effect, Effect), f"{tool.effect!r} is no Effect"),
+        (tool.queue in _QUEUES, f"{tool.queue!r} is none of {', '.join(sorted(_QUEUES))}"),
+        (timedelta(0) < tool.deadline <= _LONGEST, "a deadline is above 0 and at most 15 min"),
+        (1 <= tool.max_attempts <= 100, "max_attempts is from 1 to 100"),
+        (tool.policy in (None, "allow", "ask", "deny"), f"there is no policy {tool.policy!r}"),
+        (not tool.cacheable or tool.effect is Effect.READ, "only a tool that reads is cacheable"),
+        (
+            not tool.cacheable or "datasource_id" in tool.arguments.model_fields,
+            "a cacheable tool has an argument datasource_id",
+        ),
+    ):
+        if not holds:
+            raise ValueError(f"the tool {tool.name!r} is declared wrongly: {wrong}")
 
 
 def _spec(tool: Tool[Any]) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
+from store.handles import Handles
+from workflows import policies
 from workflows.types import Effect
 
 
@@ -102,6 +104,7 @@ class Datasource:
         config: Per kind, docs/protocol.md §6.
         secret: Decrypted; never in a repr.
         operations: What an HTTP service offers; only `Datasources.get` reads it.
+        cache_seconds: How old a result may be that is given again; 0 for not at all.
     """
 
     id: UUID
@@ -112,6 +115,7 @@ class Datasource:
     config: Mapping[str, Any]
     secret: str = ""
     operations: Sequence[Mapping[str, Any]] = ()
+    cache_seconds: int = 0
 
     @override
     def __repr__(self) -> str:
@@ -175,6 +179,7 @@ class ToolContext:
         attempt: 1 for the first run of this call.
         idempotency_key: The same for every attempt of one call.
         deadline: Wall-clock time this attempt has, enforced by the executor as well.
+        handles: Signs what is given out to be brought back; None where nothing is.
     """
 
     tenant_id: UUID
@@ -185,6 +190,7 @@ class ToolContext:
     deadline: timedelta
     datasources: Datasources
     web: Web = field(default_factory=NoWeb)
+    handles: Handles | None = None
 
 
 A = TypeVar("A", bound=Arguments)
@@ -202,6 +208,12 @@ class Tool(ABC, Generic[A]):
             have; `effect_of` tells that of one call.
         queue: Activity task queue.
         deadline: Per attempt.
+        max_attempts: How often its activity may be started: again after a lost worker or a fault of
+            ours, never after an outcome.
+        policy: What holds where no tool policy speaks of it (``allow``, ``ask`` or ``deny``); None
+            for what its effect stands for: reading is allowed, the rest asks.
+        cacheable: Its results may be given again for as long as the datasource says that its
+            argument ``datasource_id`` names. Only for ``read``.
     """
 
     name: ClassVar[str]
@@ -210,6 +222,9 @@ class Tool(ABC, Generic[A]):
     effect: ClassVar[Effect]
     queue: ClassVar[str]
     deadline: ClassVar[timedelta]
+    max_attempts: ClassVar[int] = policies.TOOL_MAX_ATTEMPTS
+    policy: ClassVar[Literal["allow", "ask", "deny"] | None] = None
+    cacheable: ClassVar[bool] = False
 
     async def effect_of(self, arguments: A, datasources: Datasources) -> Effect:
         """What this very call may do; it is stored with the call and decides ever after.

@@ -24,6 +24,7 @@ from store.files.folder import project_folder
 from store.principal import Principal
 from store.secrets import SecretError
 from store.tables import Datasource
+from store.tool_cache import MAX_CACHE_SECONDS
 
 router = APIRouter(
     prefix="/api/projects/{project_id}/datasources",
@@ -34,6 +35,7 @@ router = APIRouter(
 HIDDEN = "…"
 
 Secret = Annotated[str, Field(max_length=MAX_SECRET_CHARS), AfterValidator(storable)]
+CacheSeconds = Annotated[int, Field(ge=0, le=MAX_CACHE_SECONDS)]
 
 
 class DatasourceAnswer(BaseModel):
@@ -42,6 +44,7 @@ class DatasourceAnswer(BaseModel):
     Attributes:
         writable: Its role could change data; the read-only transaction is all that prevents it.
         grants: Why `writable`.
+        cache_seconds: How old a result may be that is given again; 0 for not at all.
     """
 
     id: UUID
@@ -52,6 +55,7 @@ class DatasourceAnswer(BaseModel):
     has_secret: bool
     writable: bool
     grants: list[str]
+    cache_seconds: int
     version: int
     created_at: datetime
     updated_at: datetime
@@ -65,7 +69,8 @@ class DatasourceAnswer(BaseModel):
         return cls(
             id=row.id, project_id=row.project_id, name=row.name, kind=row.kind, config=config,
             has_secret=row.secret is not None, writable=row.writable, grants=row.grants,
-            version=row.version, created_at=row.created_at, updated_at=row.updated_at,
+            cache_seconds=row.cache_seconds, version=row.version,
+            created_at=row.created_at, updated_at=row.updated_at,
         )  # fmt: skip
 
 
@@ -76,6 +81,7 @@ class NewDatasource(Body):
     kind: Literal["postgresql", "mysql", "sqlite", "duckdb", "http"]
     config: dict[str, Any] = Field(max_length=50)
     secret: Secret | None = None
+    cache_seconds: CacheSeconds = 0
 
 
 class DatasourceChange(Body):
@@ -84,6 +90,7 @@ class DatasourceChange(Body):
     name: Name | None = None
     config: dict[str, Any] | None = Field(default=None, max_length=50)
     secret: Secret | None = None
+    cache_seconds: CacheSeconds | None = None
 
 
 class Problem(BaseModel):
@@ -175,8 +182,9 @@ async def create_datasource(
         # Again: seconds have passed.
         role = await access.require(session, principal, project_id, Role.OWNER)
         row = await datasources.add(
-            session, principal.tenant_id, project_id, body.name, body.kind, config, secret, report
-        )
+            session, principal.tenant_id, project_id, body.name, body.kind, config, secret, report,
+            body.cache_seconds,
+        )  # fmt: skip
         await audit.record(
             session, principal.tenant_id, Actor.of(principal, address_of(request)),
             "datasource.create", "datasource", row.id, project_id=project_id,
@@ -220,6 +228,8 @@ async def change_datasource(
             raise Conflict("Somebody else changed this datasource meanwhile. Look at it again.")
         if body.name is not None:
             await datasources.rename(session, row, body.name)
+        if body.cache_seconds is not None:
+            row.cache_seconds = body.cache_seconds
         if report is not None:
             await datasources.reconnect(session, row, config, secret)
             datasources.note(row, report)

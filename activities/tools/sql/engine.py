@@ -31,12 +31,17 @@ MAX_SCHEMA_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Rows as the protocol shows them; cells are JSON-safe."""
+    """Rows as the protocol shows them; cells are JSON-safe.
+
+    Attributes:
+        more: Rows were left out behind these; a query with `Target.skip` brings them.
+    """
 
     columns: list[dict[str, str]]
     rows: list[list[Any]]
     truncated: bool
     elapsed_ms: int
+    more: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The shape of docs/protocol.md §4."""
@@ -67,11 +72,14 @@ class Target:
     Attributes:
         folder: Where the project's files are.
         within: Time there is.
+        skip: Rows of the result to leave out at its beginning. An engine that cannot never says
+            that there are `more`.
     """
 
     source: Datasource
     folder: Path
     within: timedelta
+    skip: int = 0
 
 
 class Engine(Protocol):

@@ -67,17 +67,19 @@ class PostgresqlEngine:
             began = time.monotonic()
             prepared = await connection.prepare(statement.text)
             columns = [Column.of(attribute) for attribute in prepared.get_attributes()]
-            rows = Rows()
-            if statement.explain or not columns:
+            by_us = statement.explain or not columns
+            rows = Rows(skip=target.skip if by_us else 0)
+            if by_us:
                 for record in await prepared.fetch():
                     if not rows.add(record):
                         break
             else:
-                await _read(connection, statement.text, columns, rows)
+                await _read(connection, statement.text, columns, rows, target.skip)
             return QueryResult(
                 columns=[{"name": clean(column.name), "type": column.type} for column in columns],
                 rows=rows.rows,
                 truncated=rows.truncated,
+                more=rows.more,
                 elapsed_ms=round((time.monotonic() - began) * 1000),
             )
 
@@ -108,9 +110,9 @@ async def _begin(connection: asyncpg.Connection, left: timedelta) -> None:
 
 
 async def _read(
-    connection: asyncpg.Connection, text: str, columns: Sequence[Column], rows: Rows
+    connection: asyncpg.Connection, text: str, columns: Sequence[Column], rows: Rows, skip: int
 ) -> None:
-    """Run `text` within a SELECT that bounds every value at the server.
+    """Run `text` within a SELECT that bounds every value at the server, and leaves out `skip` rows.
 
     PostgreSQL keeps the order of an ordered subquery that nothing is done to.
     """
@@ -120,7 +122,8 @@ async def _read(
     )
     # A closing comment of the query ends with the line break.
     wrapped = await connection.prepare(
-        f"SELECT {bounded} FROM (\n{text}\n) AS q({aliases}) LIMIT {MAX_ROWS + 1}"  # noqa: S608
+        f"SELECT {bounded} FROM (\n{text}\n) AS q({aliases})"  # noqa: S608
+        f" LIMIT {MAX_ROWS + 1} OFFSET {skip:d}"
     )
     forms = [FORMS[column.form] for column in columns]
     wide = sum(column.is_wide for column in columns)

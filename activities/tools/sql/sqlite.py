@@ -56,7 +56,7 @@ class SqliteEngine:
             raise refused("text", "the query holds a NUL character.")
         if len(query.encode(errors="replace")) > MAX_QUERY_BYTES:
             raise refused("length", f"a query has at most {MAX_QUERY_BYTES // 1024} KiB.")
-        return await self._run(target, partial(_query, query=clean(query), within=target.within))
+        return await self._run(target, partial(_query, query=clean(query), where=target))
 
     async def tables(self, target: Target, table: str | None) -> list[Table]:
         """See `Engine.tables`."""
@@ -132,7 +132,7 @@ def _is_readable(table: str) -> bool:
     return not name.startswith(("sqlite_", "pragma_", "dbstat")) or name in _SYSTEM_TABLES
 
 
-def _query(connection: sqlite3.Connection, query: str, within: timedelta) -> QueryResult:
+def _query(connection: sqlite3.Connection, query: str, where: Target) -> QueryResult:
     authorizer = _Authorizer()
     for function in _TABLE_FUNCTIONS:
         # Made at first use, by a CREATE TABLE that the authorizer would be asked about.
@@ -143,7 +143,7 @@ def _query(connection: sqlite3.Connection, query: str, within: timedelta) -> Que
     began = time.monotonic()
     try:
         cursor = connection.execute(query)
-        rows = Rows()
+        rows = Rows(skip=where.skip)
         names = [clean(str(column[0])) for column in cursor.description or ()]
         types: list[str] = ["null"] * len(names)
         for row in cursor:
@@ -159,7 +159,7 @@ def _query(connection: sqlite3.Connection, query: str, within: timedelta) -> Que
         if "one statement at a time" in str(error):
             raise refused("one statement", "call the tool once for each statement.") from error
         if "interrupted" in str(error):
-            raise too_slow(within) from error
+            raise too_slow(where.within) from error
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG:
             raise ToolTooLarge(
                 "A single value is larger than a query may make; ask for less of it, with substr()."
@@ -169,6 +169,7 @@ def _query(connection: sqlite3.Connection, query: str, within: timedelta) -> Que
         columns=[{"name": name, "type": kind} for name, kind in zip(names, types, strict=True)],
         rows=rows.rows,
         truncated=rows.truncated,
+        more=rows.more,
         elapsed_ms=round((time.monotonic() - began) * 1000),
     )
 

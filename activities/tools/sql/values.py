@@ -133,18 +133,29 @@ class Rows:
     Attributes:
         rows: JSON-safe.
         truncated: A row was left out or a cell cut.
+        more: A row was left out behind these.
+
+    Args:
+        skip: How many rows come before them, and are left out.
     """
 
-    def __init__(self, max_rows: int = MAX_ROWS, max_bytes: int = RESULT_BYTES) -> None:
+    def __init__(
+        self, max_rows: int = MAX_ROWS, max_bytes: int = RESULT_BYTES, *, skip: int = 0
+    ) -> None:
         self.rows: list[list[Any]] = []
         self.truncated = False
+        self.more = False
+        self._skip = skip
         self._max_rows = max_rows
         self._left = max_bytes
 
     def add(self, values: Any) -> bool:
         """Take one more row; False if there is no room for it, and none for any other."""
+        if self._skip:
+            self._skip -= 1
+            return True
         if len(self.rows) >= self._max_rows:
-            self.truncated = True
+            self.truncated = self.more = True
             return False
         row = []
         for value in values:
@@ -153,7 +164,7 @@ class Rows:
             row.append(safe)
         self._left -= len(orjson.dumps(row)) + 1
         if self._left < 0:
-            self.truncated = True
+            self.truncated = self.more = True
             return False
         self.rows.append(row)
         return True
