@@ -15,8 +15,8 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Row, text
-from sqlalchemy.exc import SQLAlchemyError
 
+from api import problems
 from store import tool_executions
 from store.database import Database
 from store.shapes import TemporalLinks
@@ -67,10 +67,9 @@ class Watch:
             await asyncio.sleep(EVERY.total_seconds())
             try:
                 await self._look()
-            except (SQLAlchemyError, OSError, TimeoutError) as exc:
-                log.warning("watch_failed", error=type(exc).__name__)
             except Exception as exc:  # noqa: BLE001 -- one odd call must not end the watch
-                log.error("watch_broke", error=type(exc).__name__)  # noqa: TRY400 -- no texts
+                say = log.warning if problems.away(exc) is not None else log.error
+                say("watch_failed", error=type(exc).__name__)
 
     async def _look(self) -> None:
         rows = await self._database.ask(

@@ -1,5 +1,8 @@
 """The connection to Temporal, from our settings and the SDK's own ``TEMPORAL_*`` profile."""
 
+import os
+import socket
+
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import (
@@ -39,4 +42,8 @@ async def connect(
     profile = ClientConfig.load_client_connect_config()
     profile.setdefault("target_host", settings.temporal_address)
     profile.setdefault("namespace", settings.temporal_namespace)
-    return await Client.connect(**profile, lazy=lazy, runtime=runtime(metrics_address))
+    # What a tool card and Temporal's page name a worker by.
+    identity = f"{socket.gethostname()}:{os.getpid()}"
+    return await Client.connect(
+        **profile, lazy=lazy, identity=identity, runtime=runtime(metrics_address)
+    )

@@ -12,19 +12,22 @@ import asyncio
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client
 
-from tests.system import System, running
+from tests.system import System, checked, running
+from workflows.types import tool_activity_id
 
 FOLDER = Path(__file__).parent
 MACHINE = {"identity": "worker", "workerInstanceKey": "", "stackTrace": ""}
-PROCESS = re.compile(r"\b\d+@[\w.-]+")
+PROCESS = re.compile(rf"\b\d+@[\w.-]+|{re.escape(socket.gethostname())}:\d+")
 # In every message, so that its text would be found in a history; in no id.
 MARK = "PLAINTEXT"
 
@@ -188,6 +191,35 @@ async def worker_killed_and_stopped(system: System) -> list[str]:
     return [turn_id]
 
 
+async def taken_over(system: System) -> list[str]:
+    """A call on a queue that nobody serves: run anew by people, then skipped."""
+    (worker,) = system.workers
+    await system.kill(worker)
+    core = await system.start_worker("--queues", "turns,model")
+    team = await system.team()
+    conversation = await team.conversation()
+    async with team.room() as room:
+        ack = await room.ask(conversation, f"{MARK} #tool:list_datasources:{{}}")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(lambda: bool(room.state.executions))
+        (call,) = room.state.executions
+        path = f"/api/tool-executions/{call}/intervene"
+        client = await Client.connect(system.temporal.address)
+
+        async def runs(start: int) -> bool:
+            run = await client.get_workflow_handle(f"turn-{turn_id}").describe()
+            pending = run.raw_description.pending_activities
+            return [each.activity_id for each in pending] == [tool_activity_id(call, start)]
+
+        for start, action in enumerate(("retry", "skip"), 1):
+            await system.until(partial(runs, start))
+            checked(await team.ada.post(path, json={"action": action, "note": MARK}))
+        await room.turn(turn_id, timeout=60)
+    await system.kill(core)
+    system.workers[:] = [await system.start_worker()]
+    return [turn_id]
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     plain,
     tools,
@@ -202,6 +234,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     paced,
     worker_killed,
     worker_killed_and_stopped,
+    taken_over,
 )
 
 

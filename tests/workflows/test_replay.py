@@ -78,6 +78,10 @@ def test_the_histories_tell_what_their_names_say() -> None:
     for stopped in ("stop-1", "worker_killed_and_stopped-1"):
         assert "WORKFLOW_EXECUTION_CANCEL_REQUESTED" in kinds(stopped)
         assert activities(stopped) == [reply, finish]
+    # Started, started anew by people, and left when they skipped it; no worker ever had it.
+    review = "review_tool"
+    assert activities("taken_over-1") == [reply, tool, review, tool, review, reply, finish]
+    assert attempts("taken_over-1") == 1
     assert activities("steer-1") == [reply, reply, finish]
     for handed_on in ("queued-1", "places-1"):
         assert "CHILD_WORKFLOW_EXECUTION_STARTED" in kinds(handed_on)
