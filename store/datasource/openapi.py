@@ -65,9 +65,9 @@ def _operation(
     parameters = [*_list(item.get("parameters")), *_list(operation.get("parameters"))]
     by_name: dict[tuple[Any, Any], dict[str, Any]] = {}
     for parameter in (_resolved(root, one) for one in parameters[:MAX_PARAMETERS]):
-        place, name = parameter.get("in"), parameter.get("name")
-        if place in PLACES and isinstance(name, str):
-            by_name[place, name] = _parameter(root, parameter)
+        place, named = parameter.get("in"), parameter.get("name")
+        if place in PLACES and isinstance(named, str):
+            by_name[place, named] = _parameter(root, parameter)
         elif place == "body":  # Swagger 2
             described["body"] = _schema(root, parameter.get("schema"), MAX_SCHEMA_DEPTH)
     described["parameters"] = list(by_name.values())
