@@ -10,7 +10,7 @@ import orjson
 
 from activities.answer import Answer
 from activities.tools.arguments import parse_object
-from activities.tools.registry import InvalidArguments, Registry
+from activities.tools.registry import InvalidArguments, Toolbox
 from store.limits import MAX_JSON_DEPTH
 from store.steps import NewCall
 from store.texts import clean, clean_json, cut
@@ -33,10 +33,11 @@ class AnsweredCalls:
     broken: bool = False
 
 
-def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) -> AnsweredCalls:
+def calls_of(answer: Answer, toolbox: Toolbox, message_id: UUID, most: int) -> AnsweredCalls:
     """The calls of an answer; what cannot run is refused at once, with words for the model.
 
     Args:
+        toolbox: What the model was offered.
         most: How many calls one answer may make.
     """
     calls: list[NewCall] = []
@@ -50,7 +51,7 @@ def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) ->
             call_id = f"{call_id[:100]}_{place}"
         seen.add(call_id)
         name = clean(parts.name)[:MAX_TOOL_NAME_CHARS]
-        tool = registry.get(name)
+        tool = toolbox.get(name)
         refused = None
         try:
             parse_object(cut(name, 80) or "It", arguments)
@@ -58,8 +59,11 @@ def calls_of(answer: Answer, registry: Registry, message_id: UUID, most: int) ->
             broken = True
             refused = (InvalidArguments.code, CUT_OFF if cut_short else str(error))
         if refused is None and tool is None:
-            known = ", ".join(sorted(spec["function"]["name"] for spec in registry.specs()))
-            refused = ("unknown_tool", f"There is no tool {cut(name, 80)!r}. Known: {known}.")
+            known = ", ".join(sorted(spec["function"]["name"] for spec in toolbox.specs()))
+            refused = (
+                "unknown_tool",
+                f"There is no tool {cut(name, 80)!r}. Known: {cut(known, 1_000)}.",
+            )
         elif refused is None and place >= most:
             refused = ("refused", f"At most {most} tool calls in one step; ask for fewer.")
         calls.append(

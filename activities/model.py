@@ -6,6 +6,7 @@ What a provider's API looks like is `activities.providers`' business.
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -24,7 +25,7 @@ from activities.providers.client import Client
 from activities.providers.provider import Provider
 from activities.providers.responses import Responses
 from activities.streaming import StreamingText
-from activities.tools.registry import Registry
+from activities.tools.registry import Registry, Toolbox
 from store import steering, steps
 from store.bus import Publisher, room_channel
 from store.database import Database
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 # How often in a turn a model is told that its tool calls cannot be read.
 MAX_BROKEN_STEPS = 2
+GONE_DEADLINE = timedelta(seconds=10)
 STOPPED = StepResult("", answered=False, stopped=True)
 BROKEN_TEXT = (
     "The model's tool calls could not be read, although it was told so twice."
@@ -55,7 +57,7 @@ class OpenAIModel(ModelActivities):
 
     Args:
         client: Shares its connections; address and key are set per tenant.
-        registry: The tools the model is offered.
+        registry: Where the tools come from that the model is offered.
     """
 
     def __init__(
@@ -83,17 +85,20 @@ class OpenAIModel(ModelActivities):
         async with textless(), beating():
             async with self._database.tenant_session(step.turn.tenant_id) as session:
                 begun = await steps.begin(session, step)
+                toolbox: Toolbox = self._registry
+                if begun is not None and not begun.stop:
+                    toolbox = await self._registry.for_project(session, begun.turn.project_id)
             if begun is None or begun.stop:
                 return STOPPED
             if begun.settled:
-                return await self._stored(begun)
+                return await self._stored(begun, toolbox)
             try:
                 endpoint = await self._endpoints.choose(begun.config, begun.turn.tenant_id)
             except Trouble as trouble:
                 raise await self._report(begun, trouble) from None
-            return await self._attempt(begun, endpoint)
+            return await self._attempt(begun, endpoint, toolbox)
 
-    async def _attempt(self, begun: BegunStep, endpoint: Endpoint) -> StepResult:
+    async def _attempt(self, begun: BegunStep, endpoint: Endpoint, toolbox: Toolbox) -> StepResult:
         channel = room_channel(begun.turn.project_id)
 
         async def publish(frame: bytes) -> None:
@@ -106,7 +111,7 @@ class OpenAIModel(ModelActivities):
             begun,
             self._provider(begun, endpoint),
             text,
-            tools=self._registry.specs(),
+            tools=toolbox.specs(),
             patience=Patience.of(self._settings),
             database=self._database,
         )
@@ -124,12 +129,14 @@ class OpenAIModel(ModelActivities):
                 if _stopped_by_people():
                     # What people have been shown and what is kept are the same text.
                     await text.drain()
-                    await self._store(begun, endpoint, attempt.answer, text.text, stopped=True)
+                    await self._store(
+                        begun, endpoint, toolbox, attempt.answer, text.text, stopped=True
+                    )
                     await attempt.abandon()
                 raise
         if answer.truncated:
             await attempt.abandon()
-        result = await self._store(begun, endpoint, answer, text.text)
+        result = await self._store(begun, endpoint, toolbox, answer, text.text)
         reach("K10")
         return result
 
@@ -142,13 +149,14 @@ class OpenAIModel(ModelActivities):
         self,
         begun: BegunStep,
         endpoint: Endpoint,
+        toolbox: Toolbox,
         answer: Answer,
         content: str,
         *,
         stopped: bool = False,
     ) -> StepResult:
         most = begun.limits.tool_calls_per_step
-        found = calls_of(answer, self._registry, begun.message.id, most)
+        found = calls_of(answer, toolbox, begun.message.id, most)
         broken_steps = begun.broken_steps + 1 if found.broken and not stopped else 0
         failed = broken_steps > MAX_BROKEN_STEPS
         reason = "length" if answer.truncated else answer.finish_reason
@@ -171,20 +179,21 @@ class OpenAIModel(ModelActivities):
             steered = stored is not None and await steering.steered_since(session, begun.message)
         if stored is None and not stopped:
             raise superseded()
-        return self._result(begun.message.id, stored or (), broken_steps, steered=steered)
+        return self._result(begun.message.id, toolbox, stored or (), broken_steps, steered=steered)
 
-    async def _stored(self, begun: BegunStep) -> StepResult:
+    async def _stored(self, begun: BegunStep, toolbox: Toolbox) -> StepResult:
         if begun.message.status != "complete":
             return STOPPED
         async with self._database.tenant_session(begun.turn.tenant_id) as session:
             executions = await of_messages(session, [begun.message.id])
             steered = await steering.steered_since(session, begun.message)
         broken_steps = begun.message.extra.get(BROKEN_CALLS, 0)
-        return self._result(begun.message.id, executions, broken_steps, steered=steered)
+        return self._result(begun.message.id, toolbox, executions, broken_steps, steered=steered)
 
     def _result(
         self,
         message_id: UUID,
+        toolbox: Toolbox,
         executions: Sequence[ToolExecution],
         broken_steps: int,
         *,
@@ -196,14 +205,16 @@ class OpenAIModel(ModelActivities):
             )
         calls = []
         for row in executions:
-            tool = self._registry.get(row.tool_name)
-            if tool is not None and row.execution_status == ToolStatus.PENDING:
+            if row.execution_status == ToolStatus.PENDING:
+                # One that is gone by now is told so by the executor; its row waits for that.
+                tool = toolbox.get(row.tool_name)
+                deadline = tool.deadline if tool is not None else GONE_DEADLINE
                 calls.append(
                     ToolCallRef(
                         tool_execution_id=str(row.id),
-                        tool=tool.name,
-                        queue=Queue(tool.queue),
-                        deadline_seconds=tool.deadline.total_seconds(),
+                        tool=row.tool_name,
+                        queue=Queue(row.queue),
+                        deadline_seconds=deadline.total_seconds(),
                         max_attempts=policies.TOOL_MAX_ATTEMPTS,
                     )
                 )

@@ -22,6 +22,7 @@ from api.routes import (
     conversations,
     datasources,
     health,
+    mcp_servers,
     members,
     projects,
     search,
@@ -35,6 +36,8 @@ from api.ws import chat
 from store.bus import Signer
 from store.buses import new_listener, new_publisher
 from store.database import Database
+from store.mcp.operator import Commands
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -46,8 +49,8 @@ log = structlog.get_logger(__name__)
 GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
-    auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health,
+    auth, projects, members, datasources, mcp_servers, conversations, turns, search,
+    tool_policies, admin, health,
 )  # fmt: skip
 
 
@@ -93,6 +96,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         passwords=passwords,
         throttle=Throttle(),
         links=TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace),
+        mcp=Surroundings(tuple(settings.private_hosts), Commands.read(settings.mcp_stdio)),
     )
 
 

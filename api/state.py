@@ -13,6 +13,7 @@ from api.throttle import Throttle
 from api.turns import Turns
 from store.bus import Publisher
 from store.database import Database
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -34,6 +35,7 @@ class Edge:
     passwords: Passwords
     throttle: Throttle
     links: TemporalLinks
+    mcp: Surroundings
 
 
 def edge_of(connection: HTTPConnection) -> Edge:

@@ -27,6 +27,8 @@ from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
 from activities.providers.client import new_client
 from activities.tools.executor import ToolExecutor
+from activities.tools.mcp import McpTools
+from activities.tools.mcp_upkeep import keep_fresh
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import Publisher, Signer
@@ -34,6 +36,8 @@ from store.buses import new_publisher
 from store.database import Database
 from store.datasource.check import own_identity
 from store.datasource.pools import Pools
+from store.mcp.operator import Commands
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -67,6 +71,7 @@ class Parts:
     publisher: Publisher
     keys: KeyRing
     registry: Registry
+    mcp: McpTools
 
 
 async def compose(
@@ -93,9 +98,11 @@ async def compose(
         settings.private_hosts, settings.data_dir, lambda: own_identity(settings.listen_url)
     )
     stack.push_async_callback(pools.close)
-    registry = Registry([*default_tools(pools), *extra_tools])
+    commands = Commands.read(settings.mcp_stdio)
+    mcp = McpTools(database, keys, Surroundings(tuple(settings.private_hosts), commands))
+    registry = Registry([*default_tools(pools), *extra_tools], [mcp])
     client = await _connected(settings)
-    return Parts(settings, client, database, publisher, keys, registry)
+    return Parts(settings, client, database, publisher, keys, registry, mcp)
 
 
 async def _connected(settings: Settings) -> Client:
@@ -189,6 +196,8 @@ async def run(
         running = [asyncio.create_task(served.run()) for served in serving]
         stopping = asyncio.create_task(_wait(stop))
         beside = [asyncio.create_task(metrics.observe(parts.client, parts.database, queues))]
+        if Queue.TOOLS_MCP in queues:
+            beside.append(asyncio.create_task(keep_fresh(parts.mcp)))
         if settings.build_id and settings.promote:
             beside.append(asyncio.create_task(_promote(parts)))
         # Long-lived objects of start-up leave the collector's sight: full collections over them

@@ -32,6 +32,7 @@ from activities.tools.tool import (
     ToolContext,
     ToolError,
     ToolNotFound,
+    ToolOutcomeUnknown,
 )
 from store import audit, policies, rooms, tool_executions, turns
 from store.access import Role
@@ -177,7 +178,7 @@ class ToolExecutor(ToolActivities):
         if turn.status not in OPEN_TURN_STATUSES or turn.stop_requested_at is not None:
             return await self._settle(session, row, turn, actor, tool_executions.cancelled())
 
-        tool = self._registry.get(row.tool_name)
+        tool = await self._registry.find(session, turn.project_id, row.tool_name)
         refusal = await self._refusal(session, turn, row, tool)
         if tool is None or refusal is not None:
             return await self._settle(session, row, turn, actor, refusal or _denied("unknown tool"))
@@ -340,8 +341,9 @@ def _denied(message: str) -> Outcome:
 
 
 def _failed(error: ToolError, elapsed_ms: int | None) -> Outcome:
+    unknown = isinstance(error, ToolOutcomeUnknown)
     return Outcome(
-        ToolStatus.FAILED,
+        ToolStatus.UNKNOWN if unknown else ToolStatus.FAILED,
         code=error.code,
         message=cut(clean(error.message), MAX_ERROR_CHARS),
         elapsed_ms=elapsed_ms,

@@ -9,7 +9,8 @@ stores its code and text. Any other exception is a fault of ours and is reported
     ├── ToolFailed        the target answered with an error
     ├── ToolTimeout       our deadline passed
     ├── ToolUnavailable   no connection to the target
-    └── ToolTooLarge      more than a limit allows, and cutting it would mislead
+    ├── ToolTooLarge      more than a limit allows, and cutting it would mislead
+    └── ToolOutcomeUnknown the target may or may not have done it
 """
 
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
+from activities.tools.schemas import parameters
 from workflows.types import Effect
 
 
@@ -74,6 +76,12 @@ class ToolTooLarge(ToolError):
     """A limit was passed where a cut would mislead."""
 
     code = "too_large"
+
+
+class ToolOutcomeUnknown(ToolError):
+    """The call went out, and nothing says what became of it; for tools that do more than read."""
+
+    code = "outcome_unknown"
 
 
 class Arguments(BaseModel):
@@ -161,12 +169,25 @@ class Tool(ABC, Generic[A]):
         deadline: Per attempt.
     """
 
-    name: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    description: str
     arguments: type[A]
-    effect: ClassVar[Effect]
-    queue: ClassVar[str]
-    deadline: ClassVar[timedelta]
+    effect: Effect
+    queue: str
+    deadline: timedelta
+
+    def parameters(self) -> dict[str, Any]:
+        """The schema of its arguments as the model reads it."""
+        return parameters(self.arguments)
+
+    def parse(self, value: dict[str, Any]) -> A:
+        """A call's JSON object as its arguments; nothing is guessed or converted.
+
+        Raises:
+            pydantic.ValidationError: It does not fit.
+            InvalidArguments: The same, in words of the tool's own.
+        """
+        return self.arguments.model_validate(value)
 
     @abstractmethod
     async def run(self, arguments: A, context: ToolContext) -> dict[str, Any]:
