@@ -34,6 +34,7 @@ T = TypeVar("T")
 OPEN_SECONDS = 10.0
 MAX_PAGES = 8
 CONNECTIONS = 8
+MAX_REDIRECTS = 3
 _CONNECT_SECONDS = 5.0
 # Codes the SDK makes up where the server did not answer the request itself.
 _UNANSWERED = frozenset(
@@ -140,6 +141,8 @@ async def _connected(
         # Proxies, netrc and certificates of our environment are none of theirs.
         trust_env=False,
         follow_redirects=False,
+        # Of the SDK's own, which stay at the server.
+        max_redirects=MAX_REDIRECTS,
         headers={"user-agent": f"everturn/{_INFO.version}", **secret},
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
     ) as http:
@@ -169,8 +172,9 @@ async def _within(seconds: float, words: str) -> AsyncIterator[None]:
     try:
         async with deadline:
             yield
-    except BaseException:
-        if deadline.expired() and not _is_cancelled():
+    except BaseException as error:
+        said = any(isinstance(leaf, McpTrouble) for leaf in _leaves(error))
+        if deadline.expired() and not said and not _is_cancelled():
             raise McpTrouble("timeout", f"{words} within {seconds:.0f} s.") from None
         raise
 

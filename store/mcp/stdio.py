@@ -108,17 +108,27 @@ async def _write(process: Process, source: ObjectReceiveStream[SessionMessage]) 
 
 async def _ended(process: Process) -> None:
     """End the process and whatever it has started; within two seconds, cancelled or not."""
+    cast("asyncio.StreamWriter", process.stdin).close()
     with anyio.CancelScope(shield=True):
-        if process.stdin is not None:
-            process.stdin.close()
         for sign in (None, signal.SIGTERM):
             if sign is not None:
                 _signal(process, sign)
-            with anyio.move_on_after(_GRACE_SECONDS):
-                await process.wait()
+            with anyio.move_on_after(_GRACE_SECONDS) as scope:
+                await _drained(process)
+            if not scope.cancelled_caught:
                 break
+        # Whoever it has left behind, too.
         _signal(process, signal.SIGKILL)
-        await process.wait()
+        with anyio.move_on_after(_GRACE_SECONDS):
+            await _drained(process)
+
+
+async def _drained(process: Process) -> None:
+    # asyncio tells of an end only when all has been read that came before it.
+    stdout = cast("asyncio.StreamReader", process.stdout)
+    while await stdout.read(_CHUNK):
+        pass
+    await process.wait()
 
 
 def _signal(process: Process, sign: signal.Signals) -> None:

@@ -29,6 +29,11 @@ class GoodServer:
         file = self.folder / "done"
         return file.read_text().splitlines() if file.exists() else []
 
+    async def until(self, line: str) -> None:
+        """Wait for something to be done; it is done in another process."""
+        while line not in self.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
     def headers(self) -> str:
         return (self.folder / "headers").read_text()
 

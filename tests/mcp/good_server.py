@@ -1,8 +1,8 @@
 """A well-behaved MCP server made with the SDK, in a process of its own.
 
-``python -m tests.mcp.good_server http <port> <folder>`` or ``… stdio <folder>``. What was done is in
-``done`` of the folder, one line each; headers of all requests in ``headers``; with a file ``token``
-there, requests need it.
+``python -m tests.mcp.good_server http <port> <folder>`` or ``… stdio <folder>``. What was done is
+in ``done`` of the folder, one line each; headers of all requests in ``headers``; with a file
+``token`` there, requests need it.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import (
     BlobResourceContents,
     EmbeddedResource,
@@ -48,7 +49,7 @@ def spend(what: str) -> str:
 @server.tool()
 def fail(reason: str) -> str:
     """Fails."""
-    raise ValueError(reason)
+    raise ToolError(reason)
 
 
 @server.tool()

@@ -51,6 +51,8 @@ class HostileServer:
         raw = await request.body()
         body = json.loads(raw) if raw else None
         self.asked.append((request.method, request.url.path, dict(request.headers), body))
+        if request.method == "GET" and request.path_params["misdeed"] == "end_of_stream":
+            return await self.do_end_of_stream(body)
         if request.method != "POST":
             return Response(status_code=405)
         method, step = body.get("method"), STEPS.get(body.get("method"), "")

@@ -87,13 +87,11 @@ async def test_a_cancelled_call_is_cancelled_there(
 ) -> None:
     task = asyncio.create_task(call(Endpoint(good.url), "slow", {"seconds": 30}, surroundings))
     async with asyncio.timeout(10):
-        while "slow begun" not in good.done():
-            await asyncio.sleep(0.05)
+        await good.until("slow begun")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while "slow cancelled" not in good.done():
-            await asyncio.sleep(0.05)
+        await good.until("slow cancelled")
     assert "slow ended" not in good.done()
 
 
@@ -210,24 +208,23 @@ async def test_private_addresses_are_for_the_operator_to_allow(
 async def test_the_address_that_was_judged_is_dialled(
     hostile: HostileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that leads elsewhere when it is asked a second time."""
-    loop, answers = asyncio.get_running_loop(), ["127.0.0.1", "127.0.0.2"]
-    asked: list[str] = []
+    """A name that leads elsewhere when it is looked up again."""
+    loop, looked_up = asyncio.get_running_loop(), 0
 
     async def rebinding(host: Any, port: Any, **_: Any) -> Any:
-        asked.append(str(host))
-        address = host if str(host)[0].isdigit() else answers[min(len(asked), len(answers)) - 1]
-        return [(2, 1, 6, "", (address, port))]
+        nonlocal looked_up
+        if str(host) != "rebind.test":
+            return [(2, 1, 6, "", (host, port))]
+        looked_up += 1
+        return [(2, 1, 6, "", ("127.0.0.1" if looked_up == 1 else "127.0.0.2", port))]
 
     monkeypatch.setattr(loop, "getaddrinfo", rebinding)
     url = f"http://rebind.test:{hostile.port}/mcp/call/none"
-    made = await call(Endpoint(url), "look", {}, Surroundings(("127.0.0.1",)))
-    assert made["text"] == "seen"
-    assert hostile.asked[0][2]["host"] == f"rebind.test:{hostile.port}"
-    # Each connection is judged anew, and none is made to what was not.
-    asked[:] = ["", ""]
     found = await trouble(Endpoint(url), Surroundings(("127.0.0.1",)))
+    # The first connection went where its own look-up led; the next one was judged anew.
+    assert hostile.asked[0][2]["host"] == f"rebind.test:{hostile.port}"
     assert found.code == "refused"
+    assert looked_up > 1
 
 
 async def test_begging_is_in_vain(hostile: HostileServer, surroundings: Surroundings) -> None:
@@ -267,7 +264,6 @@ async def test_lists_are_bounded(hostile: HostileServer, surroundings: Surroundi
         tool("deep", inputSchema=deep),
         tool("remote", inputSchema={"type": "object", "properties": {"p": {"$ref": "http://h/s"}}}),
         tool("file", inputSchema={"type": "object", "allOf": [{"$ref": "file:///etc/passwd"}]}),
-        tool("text", inputSchema={"type": "string"}),
         tool("odd", inputSchema={"type": "object", "properties": {"p": {"type": 5}}}),
         tool("wordy", description="x" * 100_000),
         tool("long", description="x" * 10_000),
@@ -281,7 +277,7 @@ async def test_lists_are_bounded(hostile: HostileServer, surroundings: Surroundi
     assert len(listing.tools[1].description) <= 4_096
     reasons = {item["name"][:10]: item["reason"] for item in listing.dropped}
     assert reasons.keys() == {
-        "kept", "large", "deep", "remote", "file", "text", "odd", "wordy", "n" * 10, "…",
+        "kept", "large", "deep", "remote", "file", "odd", "wordy", "n" * 10, "…",
     }  # fmt: skip
     assert "another document" in reasons["remote"]
     assert hostile.calls("tools/list")
