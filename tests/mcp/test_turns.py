@@ -1,7 +1,9 @@
 """Turns that call tools of MCP servers, end to end (M01, M03, M06)."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,16 @@ SECRET = "CANARY-mcp-secret-4711"
 
 @pytest.fixture(scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with running(tmp_path_factory.mktemp("mcp-system"), edges=1) as made:
+    folder = tmp_path_factory.mktemp("mcp-system")
+    args = ["-m", "tests.mcp.good_server", "stdio", str(folder)]
+    local = {"name": "local", "command": sys.executable, "args": args, "tenants": ["*"],
+             "cwd": str(Path.cwd())}  # fmt: skip
+    (folder / "mcp.json").write_text(json.dumps({"servers": [local, local | {
+        "name": "others", "tenants": ["acme"]}]}))  # fmt: skip
+    given = {"EVERTURN_MCP_STDIO": str(folder / "mcp.json")}
+    async with running(folder, edges=0, workers=0) as made:
+        made.edges.append(await made.start_edge(**given))
+        made.workers.append(await made.start_worker(**given))
         yield made
 
 
@@ -296,3 +307,120 @@ async def test_what_is_deleted_is_gone(system: System, team: Team, hostile: Host
     assert await system.sql(query, team.project_id) == []
     query = "SELECT 1 FROM mcp_tools WHERE server_id NOT IN (SELECT id FROM mcp_servers)"
     assert await system.sql(query) == []
+
+
+async def test_a_process_of_the_operators(system: System, team: Team) -> None:
+    found = checked(await team.ada.get(path(team, "available")))["items"]
+    assert found == [{"name": "local", "url": "stdio:local"}]
+    for url in ("stdio:others", "stdio:/bin/sh", "stdio:"):
+        answer = await team.ada.post(path(team), json={"name": "x", "url": url})
+        assert (answer.status_code, answer.json()["code"]) == (422, "refused")
+    server = await add(team, "stdio:local")
+    # It is asked beside a worker, so nobody has seen its tools yet, and nobody has approved them.
+    assert (server["tools"], server["checked_at"]) == ([], None)
+
+    async def seen() -> list[dict[str, Any]]:
+        return list(checked(await team.ada.get(path(team, server["id"])))["tools"])
+
+    tools = await system.until(seen)
+    assert {one["status"] for one in tools} == {"new"}
+    body = {"tools": [{"name": one["name"], "hash": one["hash"]} for one in tools]}
+    checked(await team.ada.post(path(team, server["id"], "approve"), json=body))
+    given = await asked(team, "mcp__desk__environment")
+    assert given["status"] == "completed"
+    assert not {name for name in given["result"]["structured"] if name.startswith("EVERTURN")}
+
+
+# --- who may do what, and what is refused -------------------------------------------------------
+
+
+async def test_owners_alone_change_servers(team: Team, hostile: HostileServer) -> None:
+    server = await add(team, hostile.url() + "?key=CANARY", secret=SECRET)
+    asked_before = len(hostile.asked)
+    one = path(team, server["id"])
+    tools = {"tools": [{"name": "look", "hash": server["tools"][0]["hash"]}]}
+    for method, url, body in [
+        ("POST", path(team), {"name": "mine", "url": hostile.url()}),
+        ("PATCH", one, {"secret": "x"}),
+        ("POST", f"{one}/refresh", None),
+        ("POST", f"{one}/approve", tools),
+        ("POST", f"{one}/revoke", {"tools": ["look"]}),
+        ("DELETE", one, None),
+        ("GET", path(team, "available"), None),
+    ]:
+        answer = await team.grace.request(method, url, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), url
+    assert len(hostile.asked) == asked_before
+    assert len(await audited_refusals(team)) == 7
+    # An editor sees what there is, without what may be a key.
+    seen = await team.grace.get(one)
+    assert seen.json()["url"].endswith("?…")
+    assert "CANARY" not in seen.text
+    assert "CANARY" in (await team.ada.get(one)).json()["url"]
+
+
+async def audited_refusals(team: Team) -> list[dict[str, Any]]:
+    answer = await team.admin.get("/api/admin/audit", params={"limit": 200})
+    return [
+        row
+        for row in checked(answer)["items"]
+        if row["action"].startswith("request.") and team.project_id in str(row["resource"]["id"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"url": "http://169.254.169.254/latest"}, 422, "refused"),
+        ({"url": "http://10.0.0.1/mcp"}, 422, "refused"),
+        ({"url": "http://user:CANARY@127.0.0.1/mcp"}, 422, "invalid"),
+        ({"url": "ftp://127.0.0.1/mcp"}, 422, "invalid"),
+        ({"url": "http://127.0.0.1:1/mcp"}, 503, "unavailable"),
+        ({"secret": "CANARY\r\nx-admin: 1"}, 422, "invalid"),
+        ({"command": "/bin/sh"}, 422, "invalid"),
+        ({"url": "stdio:/bin/sh"}, 422, "refused"),
+    ],
+)
+async def test_what_is_no_server(
+    system: System, team: Team, hostile: HostileServer, body: dict[str, str], status: int, code: str
+) -> None:
+    full = {"name": "it", "url": hostile.url(), "secret": SECRET} | body
+    answer = await team.ada.post(path(team), json=full)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert "CANARY" not in answer.text
+    assert checked(await team.ada.get(path(team)))["items"] == []
+    assert "CANARY" not in "".join(system.logs).replace("sk-CANARY", "")
+    if code == "refused":
+        assert [row["reason"] for row in await audited_refusals(team)] == ["refused"]
+
+
+async def test_a_server_is_changed_and_named_once(
+    system: System, team: Team, hostile: HostileServer
+) -> None:
+    server = await add(team, hostile.url(), secret=SECRET)
+    taken = await team.ada.post(path(team), json={"name": "desk", "url": hostile.url()})
+    assert taken.status_code == 409
+    alike = await add(team, hostile.url(), name="desk!")
+    assert alike["slug"] != server["slug"]
+    async with HostileServer().running() as other:
+        other.tools = [tool("elsewhere")]
+        moved = await team.ada.patch(path(team, server["id"]), json={"url": other.url()})
+        assert moved.status_code == 422, "the secret stays where it was"
+        assert other.asked == []
+        body = {"url": other.url(), "secret": "another-secret"}
+        moved = checked(await team.ada.patch(path(team, server["id"]), json=body))
+        assert {one["name"]: one["status"] for one in moved["tools"]} == {
+            "elsewhere": "approved", "look": "gone",
+        }  # fmt: skip
+        assert (moved["version"], moved["has_secret"]) == (2, True)
+        assert (await asked(team, "mcp__desk__elsewhere"))["status"] == "completed"
+        assert {asked_[2].get("authorization") for asked_ in other.asked} == {
+            "Bearer another-secret"
+        }
+        # With another secret alone, nothing is approved that was not.
+        other.tools = [tool("elsewhere", description="Another."), tool("more")]
+        again = checked(await team.ada.patch(path(team, server["id"]), json={"secret": ""}))
+        assert again["has_secret"] is False
+        assert {one["name"]: one["status"] for one in again["tools"]} == {
+            "elsewhere": "changed", "look": "gone", "more": "new",
+        }  # fmt: skip
