@@ -10,8 +10,7 @@ import orjson
 
 from activities.answer import Answer
 from activities.tools.arguments import parse_arguments, parse_object
-from activities.tools.registry import InvalidArguments, Registry
-from activities.tools.schemas import parameters
+from activities.tools.registry import InvalidArguments, Toolbox
 from activities.tools.tool import Datasources, Tool, ToolError
 from store.limits import MAX_JSON_DEPTH
 from store.questions import NewCall
@@ -36,11 +35,12 @@ class AnsweredCalls:
 
 
 async def calls_of(
-    answer: Answer, registry: Registry, message_id: UUID, most: int, datasources: Datasources
+    answer: Answer, toolbox: Toolbox, message_id: UUID, most: int, datasources: Datasources
 ) -> AnsweredCalls:
     """The calls of an answer; what cannot run is refused at once, with words for the model.
 
     Args:
+        toolbox: What the model was offered.
         most: How many calls one answer may make.
         datasources: The project's, which may tell what a call does.
     """
@@ -55,7 +55,7 @@ async def calls_of(
             call_id = f"{call_id[:100]}_{place}"
         seen.add(call_id)
         name = clean(parts.name)[:MAX_TOOL_NAME_CHARS]
-        tool = registry.get(name)
+        tool = toolbox.get(name)
         refused = None
         try:
             parse_object(cut(name, 80) or "It", arguments)
@@ -63,8 +63,11 @@ async def calls_of(
             broken = True
             refused = (InvalidArguments.code, CUT_OFF if cut_short else str(error))
         if refused is None and tool is None:
-            known = ", ".join(sorted(spec["function"]["name"] for spec in registry.specs()))
-            refused = ("unknown_tool", f"There is no tool {cut(name, 80)!r}. Known: {known}.")
+            known = ", ".join(sorted(spec["function"]["name"] for spec in toolbox.specs()))
+            refused = (
+                "unknown_tool",
+                f"There is no tool {cut(name, 80)!r}. Known: {cut(known, 1_000)}.",
+            )
         elif refused is None and place >= most:
             refused = ("refused", f"At most {most} tool calls in one step; ask for fewer.")
         calls.append(
@@ -78,7 +81,7 @@ async def calls_of(
                 refused=refused,
                 policy=tool.policy if tool else None,
                 unfit=_unfit(tool, arguments) if tool and not refused else None,
-                schema=parameters(tool.arguments) if tool and not refused else None,
+                schema=tool.parameters() if tool and not refused else None,
             )
         )
     return AnsweredCalls(calls, broken)

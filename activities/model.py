@@ -6,6 +6,7 @@ What a provider's API looks like is `activities.providers`' business.
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -26,7 +27,7 @@ from activities.providers.provider import Provider
 from activities.providers.responses import Responses
 from activities.streaming import StreamingText
 from activities.tools.datasources import ProjectDatasources
-from activities.tools.registry import Registry
+from activities.tools.registry import Registry, Toolbox
 from store import steering, steps
 from store.bus import Publisher, room_channel
 from store.database import Database
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 # How often in a turn a model is told that its tool calls cannot be read.
 MAX_BROKEN_STEPS = 2
+GONE_DEADLINE = timedelta(seconds=10)
 STOPPED = StepResult("", answered=False, stopped=True)
 BROKEN_TEXT = (
     "The model's tool calls could not be read, although it was told so twice."
@@ -57,7 +59,7 @@ class OpenAIModel(ModelActivities):
 
     Args:
         client: Shares its connections; address and key are set per tenant.
-        registry: The tools the model is offered.
+        registry: Where the tools come from that the model is offered.
         places: Gives away the place of a turn that waits for people; else housekeeping does.
     """
 
@@ -89,17 +91,20 @@ class OpenAIModel(ModelActivities):
         async with textless(), beating():
             async with self._database.tenant_session(step.turn.tenant_id) as session:
                 begun = await steps.begin(session, step)
+                toolbox: Toolbox = self._registry
+                if begun is not None and not begun.stop:
+                    toolbox = await self._registry.for_project(session, begun.turn.project_id)
             if begun is None or begun.stop:
                 return STOPPED
             if begun.settled:
-                return await self._stored(begun)
+                return await self._stored(begun, toolbox)
             try:
                 endpoint = self._endpoints.choose(begun.config, begun.turn.tenant_id)
             except Trouble as trouble:
                 raise await self._report(begun, trouble) from None
-            return await self._attempt(begun, endpoint)
+            return await self._attempt(begun, endpoint, toolbox)
 
-    async def _attempt(self, begun: BegunStep, endpoint: Endpoint) -> StepResult:
+    async def _attempt(self, begun: BegunStep, endpoint: Endpoint, toolbox: Toolbox) -> StepResult:
         channel = room_channel(begun.turn.project_id)
 
         async def publish(frame: bytes) -> None:
@@ -112,7 +117,7 @@ class OpenAIModel(ModelActivities):
             begun,
             self._provider(begun, endpoint),
             text,
-            tools=self._registry.specs(),
+            tools=toolbox.specs(),
             patience=Patience.of(self._settings),
             database=self._database,
         )
@@ -130,12 +135,14 @@ class OpenAIModel(ModelActivities):
                 if _stopped_by_people():
                     # What people have been shown and what is kept are the same text.
                     await text.drain()
-                    await self._store(begun, endpoint, attempt.answer, text.text, stopped=True)
+                    await self._store(
+                        begun, endpoint, toolbox, attempt.answer, text.text, stopped=True
+                    )
                     await attempt.abandon()
                 raise
         if answer.truncated:
             await attempt.abandon()
-        result = await self._store(begun, endpoint, answer, text.text)
+        result = await self._store(begun, endpoint, toolbox, answer, text.text)
         reach("K10")
         if self._places and any(call.asks for call in result.tool_calls):
             await self._places.give(begun.turn.tenant_id)
@@ -150,6 +157,7 @@ class OpenAIModel(ModelActivities):
         self,
         begun: BegunStep,
         endpoint: Endpoint,
+        toolbox: Toolbox,
         answer: Answer,
         content: str,
         *,
@@ -158,7 +166,7 @@ class OpenAIModel(ModelActivities):
         most = begun.limits.tool_calls_per_step
         turn = begun.turn
         sources = ProjectDatasources(self._database, self._keys, turn.tenant_id, turn.project_id)
-        found = await calls_of(answer, self._registry, begun.message.id, most, sources)
+        found = await calls_of(answer, toolbox, begun.message.id, most, sources)
         broken_steps = begun.broken_steps + 1 if found.broken and not stopped else 0
         failed = broken_steps > MAX_BROKEN_STEPS
         reason = "length" if answer.truncated else answer.finish_reason
@@ -181,20 +189,21 @@ class OpenAIModel(ModelActivities):
             steered = stored is not None and await steering.steered_since(session, begun.message)
         if stored is None and not stopped:
             raise superseded()
-        return self._result(begun.message.id, stored or (), broken_steps, steered=steered)
+        return self._result(begun.message.id, toolbox, stored or (), broken_steps, steered=steered)
 
-    async def _stored(self, begun: BegunStep) -> StepResult:
+    async def _stored(self, begun: BegunStep, toolbox: Toolbox) -> StepResult:
         if begun.message.status != "complete":
             return STOPPED
         async with self._database.tenant_session(begun.turn.tenant_id) as session:
             executions = await of_messages(session, [begun.message.id])
             steered = await steering.steered_since(session, begun.message)
         broken_steps = begun.message.extra.get(BROKEN_CALLS, 0)
-        return self._result(begun.message.id, executions, broken_steps, steered=steered)
+        return self._result(begun.message.id, toolbox, executions, broken_steps, steered=steered)
 
     def _result(
         self,
         message_id: UUID,
+        toolbox: Toolbox,
         executions: Sequence[ToolExecution],
         broken_steps: int,
         *,
@@ -206,16 +215,17 @@ class OpenAIModel(ModelActivities):
             )
         calls = []
         for row in executions:
-            tool = self._registry.get(row.tool_name)
             asks = row.execution_status == ToolStatus.AWAITING_APPROVAL
-            if tool is not None and (asks or row.execution_status == ToolStatus.PENDING):
+            if asks or row.execution_status == ToolStatus.PENDING:
+                # One that is gone by now is told so by the executor; its row waits for that.
+                tool = toolbox.get(row.tool_name)
                 calls.append(
                     ToolCallRef(
                         tool_execution_id=str(row.id),
-                        tool=tool.name,
-                        queue=Queue(tool.queue),
-                        deadline_seconds=tool.deadline.total_seconds(),
-                        max_attempts=tool.max_attempts,
+                        tool=row.tool_name,
+                        queue=Queue(row.queue),
+                        deadline_seconds=(tool.deadline if tool else GONE_DEADLINE).total_seconds(),
+                        max_attempts=tool.max_attempts if tool else policies.TOOL_MAX_ATTEMPTS,
                         asks=asks,
                         patience_seconds=_patience(row) if asks else 0.0,
                     )

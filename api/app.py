@@ -27,6 +27,7 @@ from api.routes import (
     decisions,
     files,
     health,
+    mcp_servers,
     members,
     projects,
     search,
@@ -45,6 +46,8 @@ from store.buses import new_listener, new_publisher
 from store.database import Database
 from store.files.janitor import keep_tidy
 from store.files.project_files import ProjectFiles
+from store.mcp.operator import Commands
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -61,8 +64,8 @@ UPLOAD_WAIT_SECONDS = 60.0
 GC_THRESHOLDS = (10_000, 20, 20)
 
 ROUTERS = (
-    auth, projects, members, datasources, conversations, turns, search, tool_policies, admin,
-    health, decisions, tool_executions, files,
+    auth, projects, members, datasources, mcp_servers, conversations, turns, search,
+    tool_policies, admin, health, decisions, tool_executions, files,
 )  # fmt: skip
 
 
@@ -121,6 +124,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
         interventions=Interventions(database, runs, links),
         files=project_files,
         uploads=Turnstile(UPLOADS_PER_USER, UPLOAD_WAIT_SECONDS),
+        mcp=Surroundings(tuple(settings.private_hosts), Commands.read(settings.mcp_stdio)),
     )
 
 

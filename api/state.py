@@ -17,6 +17,7 @@ from api.turnstile import Turnstile
 from store.bus import Publisher
 from store.database import Database
 from store.files.project_files import ProjectFiles
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -44,6 +45,7 @@ class Edge:
     interventions: Interventions
     files: ProjectFiles
     uploads: Turnstile
+    mcp: Surroundings
 
 
 def edge_of(connection: HTTPConnection) -> Edge:

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     model_total_seconds: float = Field(default=600, gt=0, le=600)
     model_away_seconds: float = Field(default=115, gt=0, le=3600)
 
+    # MCP servers that are processes of the worker, named by the operator (store/mcp/operator.py)
+    mcp_stdio: Path | None = None
+
     private_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     log_level: str = "INFO"
 

@@ -249,6 +249,77 @@ class CachedResult(Base):
     expires_at: Mapped[datetime]
 
 
+class McpServer(Base):
+    """An MCP server whose tools a project may use; `secret` is encrypted, bound to the tenant.
+
+    Attributes:
+        slug: What the server is called in the names of its tools; stays as long as the server.
+        url: ``http(s)://…``, or ``stdio:<name>`` of the operator's configuration.
+        legacy: Whether it spoke a protocol that begins with ``initialize``; null: not known yet.
+        problem: Why its tools could not be read the last time.
+        dropped: Tools that were not taken, each with the reason.
+        check_after: When its tools are read again.
+    """
+
+    __tablename__ = "mcp_servers"
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        UniqueConstraint("project_id", "slug"),
+        Index(None, "check_after"),
+    )
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID] = _tenant()
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    slug: Mapped[str]
+    url: Mapped[str]
+    secret: Mapped[bytes | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    legacy: Mapped[bool | None]
+    problem: Mapped[str | None]
+    dropped: Mapped[list[Any]] = _json("[]")
+    checked_at: Mapped[datetime | None]
+    check_after: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class McpTool(Base):
+    """A tool as its server describes it, and what of it an owner has approved.
+
+    Attributes:
+        name: The server's own.
+        call_name: What the model calls.
+        hints: The server's annotations; what it says of itself.
+        hash: Of everything that the server says of the tool.
+        approved_hash: The `hash` an owner agreed to; another one is not offered and does not run.
+        read_only: An owner said that it only reads.
+        listed: The server still has it.
+    """
+
+    __tablename__ = "mcp_tools"
+    __table_args__ = (
+        UniqueConstraint("server_id", "name"),
+        UniqueConstraint("server_id", "call_name"),
+    )
+
+    id: Mapped[UUID] = _id()
+    tenant_id: Mapped[UUID] = _tenant()
+    server_id: Mapped[UUID] = mapped_column(ForeignKey("mcp_servers.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    call_name: Mapped[str]
+    description: Mapped[str]
+    input_schema: Mapped[dict[str, Any]]
+    hints: Mapped[dict[str, Any]] = _json("{}")
+    hash: Mapped[str]
+    approved_hash: Mapped[str | None]
+    approved_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    approved_at: Mapped[datetime | None]
+    read_only: Mapped[bool] = mapped_column(server_default=text("false"))
+    listed: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
 class Conversation(Base):
     """A thread of turns in a project. `turn_count` numbers them under the row's lock."""
 

@@ -7,6 +7,8 @@ import structlog
 
 # Their DEBUG lines carry headers, parameters and rows; ours say what an operator needs.
 QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "asyncpg", "sqlalchemy", "asyncio")
+# Say what was received, word for word: what a stranger sent, or a secret of somebody.
+MUTE = ("mcp",)
 
 
 def configure_logging(level: str) -> None:
@@ -48,3 +50,5 @@ def configure_logging(level: str) -> None:
     root.setLevel(number)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

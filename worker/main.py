@@ -28,7 +28,10 @@ from activities.model import OpenAIModel
 from activities.places import Places
 from activities.providers.client import Client as ModelClient
 from activities.tools.executor import ToolExecutor
-from activities.tools.plugins import Surroundings, with_plugins
+from activities.tools.mcp import McpTools
+from activities.tools.mcp_upkeep import keep_fresh
+from activities.tools.plugins import Surroundings as PluginSurroundings
+from activities.tools.plugins import with_plugins
 from activities.tools.registry import Registry, default_tools
 from activities.tools.tool import Tool
 from store.bus import Publisher, Signer
@@ -38,6 +41,8 @@ from store.datasource.check import own_identity
 from store.datasource.pools import Pools
 from store.files.janitor import keep_tidy
 from store.files.project_files import ProjectFiles
+from store.mcp.operator import Commands
+from store.mcp.surroundings import Surroundings
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings
@@ -73,6 +78,7 @@ class Parts:
     keys: KeyRing
     registry: Registry
     files: ProjectFiles
+    mcp: McpTools
 
 
 async def compose(
@@ -104,11 +110,15 @@ async def compose(
     stack.push_async_callback(pools.close)
     files = ProjectFiles(database, settings.files_root)
     stack.callback(files.close)
+    commands = Commands.read(settings.mcp_stdio)
+    mcp = McpTools(database, keys, Surroundings(tuple(settings.private_hosts), commands))
     registry = with_plugins(
-        [*default_tools(pools, files), *extra_tools], Surroundings(pools, settings.data_dir)
+        [*default_tools(pools, files), *extra_tools],
+        PluginSurroundings(pools, settings.data_dir),
+        [mcp],
     )
     client = await _connected(settings)
-    return Parts(settings, client, database, publisher, keys, registry, files)
+    return Parts(settings, client, database, publisher, keys, registry, files, mcp)
 
 
 async def _connected(settings: Settings) -> Client:
@@ -208,6 +218,8 @@ async def run(
         beside = [asyncio.create_task(metrics.observe(parts.client, parts.database, queues))]
         if Queue.TOOLS_FILES in queues:
             beside.append(asyncio.create_task(keep_tidy(parts.files)))
+        if Queue.TOOLS_MCP in queues:
+            beside.append(asyncio.create_task(keep_fresh(parts.mcp)))
         if settings.build_id and settings.promote:
             beside.append(asyncio.create_task(_promote(parts)))
         # Long-lived objects of start-up leave the collector's sight: full collections over them

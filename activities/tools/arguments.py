@@ -27,7 +27,7 @@ def parse_arguments(tool: Tool[Any], raw_json_text: str) -> Arguments:
     """
     value = parse_object(tool.name, raw_json_text)
     try:
-        arguments: Arguments = tool.arguments.model_validate(value)
+        arguments: Arguments = tool.parse(value)
     except ValidationError as error:
         raise InvalidArguments(_problems(tool, error)) from error
     return arguments

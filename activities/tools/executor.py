@@ -27,7 +27,6 @@ from activities.tools.datasources import ProjectDatasources
 from activities.tools.http.web import ProjectWeb
 from activities.tools.registry import Registry
 from activities.tools.results import LargeResults
-from activities.tools.schemas import parameters
 from activities.tools.tool import (
     Arguments,
     Tool,
@@ -181,7 +180,7 @@ class ToolExecutor(ToolActivities):
         if turn.status not in OPEN_TURN_STATUSES or turn.stop_requested_at is not None:
             return await self._settle(session, row, turn, actor, tool_executions.cancelled())
 
-        tool = self._registry.get(row.tool_name)
+        tool = await self._registry.find(session, turn.project_id, row.tool_name)
         judged = await self._judge(session, turn, row, tool)
         if tool is None or not isinstance(judged, Verdict):
             refusal = judged if isinstance(judged, Outcome) else _denied("unknown tool")
@@ -243,7 +242,7 @@ class ToolExecutor(ToolActivities):
         verdict: Verdict,
     ) -> ToolStatus:
         """The policy asks for more than was given, or asks by now: the run waits on."""
-        row.argument_schema = parameters(tool.arguments)
+        row.argument_schema = tool.parameters()
         questions.ask(row, verdict.terms, await clock(session))
         await session.flush()
         event = result_event(row, turn.conversation_id, self._links)

@@ -6,13 +6,13 @@ keeps the worker from starting: a tool that is quietly missing would be found ou
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from activities.tools.registry import Registry
+from activities.tools.registry import Registry, ToolSource
 from activities.tools.tool import Tool
 from store.datasource.pools import Pools
 
@@ -36,18 +36,25 @@ class Surroundings:
     data_dir: Path
 
 
-def with_plugins(built_in: Iterable[Tool[Any]], surroundings: Surroundings) -> Registry:
+def with_plugins(
+    built_in: Iterable[Tool[Any]],
+    surroundings: Surroundings,
+    sources: Sequence[ToolSource] = (),
+) -> Registry:
     """A registry of our own tools and those of every installed package.
+
+    Args:
+        sources: Where tools come from that a project has of its own.
 
     Raises:
         BrokenPlugin: A package's tools cannot be loaded, declared or named so.
     """
     tools = list(built_in)
-    registry = Registry(tools)
+    registry = Registry(tools, sources)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         tools += _tools_of(point, surroundings)
         try:
-            registry = Registry(tools)
+            registry = Registry(tools, sources)
         except ValueError as error:
             raise _broken(point, str(error)) from error
     return registry

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from activities.tools.tool import Arguments
+from pydantic import BaseModel
 
 
-def parameters(arguments: type[Arguments]) -> dict[str, Any]:
+def parameters(arguments: type[BaseModel]) -> dict[str, Any]:
     """The schema of a tool's arguments: no titles, no null, nothing additional."""
     schema = arguments.model_json_schema()
     properties = {name: _plain(value) for name, value in schema.get("properties", {}).items()}

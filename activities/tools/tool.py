@@ -23,6 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
+from activities.tools.schemas import parameters
 from store.handles import Handles
 from workflows import policies
 from workflows.types import Effect
@@ -216,12 +217,12 @@ class Tool(ABC, Generic[A]):
             argument ``datasource_id`` names. Only for ``read``.
     """
 
-    name: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    description: str
     arguments: type[A]
-    effect: ClassVar[Effect]
-    queue: ClassVar[str]
-    deadline: ClassVar[timedelta]
+    effect: Effect
+    queue: str
+    deadline: timedelta
     max_attempts: ClassVar[int] = policies.TOOL_MAX_ATTEMPTS
     policy: ClassVar[Literal["allow", "ask", "deny"] | None] = None
     cacheable: ClassVar[bool] = False
@@ -233,6 +234,19 @@ class Tool(ABC, Generic[A]):
             ToolError: It cannot be told; then it is `effect`.
         """
         return self.effect
+
+    def parameters(self) -> dict[str, Any]:
+        """The schema of its arguments as the model reads it."""
+        return parameters(self.arguments)
+
+    def parse(self, value: dict[str, Any]) -> A:
+        """A call's JSON object as its arguments; nothing is guessed or converted.
+
+        Raises:
+            pydantic.ValidationError: It does not fit.
+            InvalidArguments: The same, in words of the tool's own.
+        """
+        return self.arguments.model_validate(value)
 
     @abstractmethod
     async def run(self, arguments: A, context: ToolContext) -> dict[str, Any]:
