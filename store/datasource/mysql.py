@@ -13,7 +13,6 @@ from typing import Any
 from asyncmy.connection import Connection
 from asyncmy.constants.CLIENT import LOCAL_FILES, MULTI_STATEMENTS, SSL
 from asyncmy.errors import MySQLError, OperationalError
-from typing_extensions import override
 
 from store.datasource.addresses import addresses_of
 from store.datasource.config import MysqlConfig, check_secret

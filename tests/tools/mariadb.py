@@ -22,8 +22,9 @@ from tests.tools.world import Sink
 
 SETTINGS = (
     "--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--skip-networking=0",
-    "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=0",
-    "--innodb-doublewrite=0", "--performance-schema=OFF", "--table-open-cache=200",
+    "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
+    "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0",
+    "--performance-schema=OFF", "--table-open-cache=200",
     "--max-connections=100", "--character-set-server=utf8mb4", "--event-scheduler=OFF",
     "--log-bin-trust-function-creators=1",
 )  # fmt: skip
@@ -70,7 +71,8 @@ SET SESSION sql_mode = '', time_zone = '+00:00';
 INSERT INTO kinds VALUES (
     -1, 65535, 5, 18446744073709551615, 12345678901234567890.5, 0.1, 1e300, '0000-00-00',
     '2024-05-06 07:08:09.123456', '2024-05-06 07:08:09', '-838:59:59', 2024, b'101010101',
-    '{"a": 12345678901234567890}', x'ff00', x'0102', 'x', 'a,b', 'abc', 'text', x'ff', 9007199254740993
+    '{"a": 12345678901234567890}', x'ff00', x'0102', 'x', 'a,b', 'abc', 'text', x'ff',
+    9007199254740993
 );
 CREATE USER reader IDENTIFIED BY 'reader-password';
 GRANT SELECT, SHOW VIEW ON shop.* TO reader;
@@ -84,8 +86,8 @@ SELECT
      FROM shop.orders),
     (SELECT count(*) FROM shop.order_lines), (SELECT count(*) FROM shop.log),
     (SELECT count(*) FROM shop.plain_log), (SELECT next_not_cached_value FROM shop.s1),
-    (SELECT group_concat(table_schema, '.', table_name ORDER BY 1 SEPARATOR ' ') FROM information_schema.tables
-     WHERE table_schema IN ('shop', 'other')),
+    (SELECT group_concat(table_schema, '.', table_name ORDER BY 1 SEPARATOR ' ')
+     FROM information_schema.tables WHERE table_schema IN ('shop', 'other')),
     (SELECT group_concat(user, host, priv ORDER BY 1) FROM mysql.global_priv),
     @@global.sql_mode, @@global.general_log, @@global.max_statement_time
 """
@@ -178,7 +180,7 @@ class MariaShop:
     async def state(self) -> list[Any]:
         """Everything a query must not change."""
         (row,) = await self.admin.fetch(STATE)
-        files = [path for path in (Path("/tmp/pwned"),) if path.exists()]  # noqa: S108
+        files = [path for path in (Path("/tmp/pwned"),) if path.exists()]
         return [*row, self.sink.connections, *files]
 
     async def busy(self) -> list[bytes]:

@@ -46,6 +46,7 @@ SET SESSION
     time_zone = '+00:00',
     lock_wait_timeout = {lock_seconds},
     sql_select_limit = {max_rows},
+    {read_only} = 1,
     {deadline}
 """
 _BEGIN = "START TRANSACTION READ ONLY"
@@ -109,9 +110,12 @@ async def _begin(
         if connection.is_mariadb
         else f"max_execution_time = {milliseconds}"
     )
+    # The transaction alone would be ended by statements that commit it before they begin.
+    read_only = "tx_read_only" if connection.is_mariadb else "transaction_read_only"
     await connection.query(
         _SESSION.format(
             deadline=deadline,
+            read_only=read_only,
             max_rows=max_rows,
             lock_seconds=round(LOCK_WITHIN.total_seconds()),
         )
@@ -121,14 +125,14 @@ async def _begin(
 
 async def _read(connection: MysqlConnection) -> tuple[list[Column], Rows]:
     """Read rows until there are no more, or enough."""
-    result: Any = connection._result  # noqa: SLF001 - the driver's cursors hide what a column is
+    result: Any = connection._result
     rows = Rows()
     if not result.unbuffered_active:  # an answer without rows
         return [], rows
     columns = [Column.of(field) for field in result.fields]
     while True:
         connection.begin_row()
-        record = await result._read_rowdata_packet_unbuffered()  # noqa: SLF001
+        record = await result._read_rowdata_packet_unbuffered()
         if record is None:
             return columns, rows
         values = [
@@ -141,7 +145,7 @@ async def _read(connection: MysqlConnection) -> tuple[list[Column], Rows]:
 
 async def _require_whole(connection: MysqlConnection) -> None:
     """Where the server itself gave NULL for a value that is too large, say so."""
-    result: Any = connection._result  # noqa: SLF001
+    result: Any = connection._result
     if connection.is_reading or not result.warning_count:
         return
     for _, number, _ in await connection.fetch("SHOW WARNINGS LIMIT 100"):

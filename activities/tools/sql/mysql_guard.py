@@ -23,30 +23,32 @@ from store.datasource.config import MYSQL_SYSTEM_DATABASES
 
 MAX_DEPTH = 100  # of brackets; sqlglot and servers recurse
 MAX_TOKENS = 10_000
-MAX_OPERATORS = 500  # one after the other are as deep as brackets
+# Of JOINs whose ON does not follow at once; sqlglot's time doubles with each.
+MAX_OPEN_JOINS = 8
 
 _BEGINNINGS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
 _EXPLAIN_FORMATS = frozenset({"JSON", "TRADITIONAL", "TREE"})
 
 # Reserved in MySQL and MariaDB: unquoted, they are never names, except after a dot. Some are
 # functions as well, and then a bracket follows.
+_WORDS = """
+ALTER ANALYZE CALL CREATE DELETE DROP GRANT INSERT KILL LOAD OPTIMIZE PROCEDURE PURGE RENAME
+REPLACE REVOKE SET SIGNAL UPDATE USE INFILE INTO OUTFILE DUMPFILE
+"""
 _STATEMENT_WORDS = {
-    word: "read only"
-    for word in (
-        "ALTER", "ANALYZE", "CALL", "CREATE", "DELETE", "DROP", "GRANT", "INSERT", "KILL", "LOAD",
-        "OPTIMIZE", "PROCEDURE", "PURGE", "RENAME", "REPLACE", "REVOKE", "SET", "SIGNAL", "UPDATE",
-        "USE", "INFILE", "INTO", "OUTFILE", "DUMPFILE",
-    )
-} | {"LOCK": "no locks", "UNLOCK": "no locks"}  # fmt: skip
+    **dict.fromkeys(_WORDS.split(), "read only"),
+    "LOCK": "no locks",
+    "UNLOCK": "no locks",
+}
+_QUOTES = frozenset("'\"`")
 _FUNCTION_TOO = frozenset({"INSERT", "REPLACE"})
 
-READABLE_INFORMATION = frozenset(
-    """
-    character_sets collations column_statistics columns check_constraints key_column_usage
-    keywords parameters partitions referential_constraints routines schemata statistics
-    table_constraints tables views
-    """.split()
-)
+_INFORMATION = """
+character_sets collations column_statistics columns check_constraints key_column_usage keywords
+parameters partitions referential_constraints routines schemata statistics table_constraints
+tables views
+"""
+READABLE_INFORMATION = frozenset(_INFORMATION.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,15 @@ def check(query: str) -> Statement:
         )
     # Blanks keep the places of the tokens.
     start = tokens[explained].start
-    _judge_tree(" " * start + text[start:], tokens[explained:])
+    _judge_tree(" " * start + text[start:], tokens[explained:], is_values=first.word == "VALUES")
     return Statement(text, explained > 0)
 
 
 def _judge_tokens(tokens: Sequence[Token]) -> None:
     if len(tokens) > MAX_TOKENS:
         raise refused("size", "the query has too many parts.")
+    if _open_joins(tokens) > MAX_OPEN_JOINS:
+        raise refused("size", "the query has too many JOINs without ON.")
     depth = 0
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
@@ -117,10 +121,32 @@ def _judge_tokens(tokens: Sequence[Token]) -> None:
             _judge_call(token, before, tokens, place, is_qualified=is_qualified)
 
 
+def _open_joins(tokens: Sequence[Token]) -> int:
+    """How many JOINs have no ON or USING before the next table."""
+    count = 0
+    waiting: list[int] = [0]  # for each open bracket, whether a JOIN waits for its ON
+    for place, token in enumerate(tokens):
+        if token.is_sign("("):
+            waiting.append(0)
+        elif token.is_sign(")"):
+            count += waiting.pop() if len(waiting) > 1 else 0
+        elif token.is_sign(","):
+            count, waiting[-1] = count + waiting[-1], 0
+        elif token.word in {"ON", "USING"}:
+            waiting[-1] = 0
+        elif token.word in {"JOIN", "STRAIGHT_JOIN"}:
+            is_cross = place > 0 and tokens[place - 1].word == "CROSS"
+            count, waiting[-1] = count + waiting[-1], int(not is_cross)
+    return count + sum(waiting)
+
+
 def _judge_word(word: str, tokens: Sequence[Token], place: int, *, has_bracket: bool) -> None:
     following = [token.word for token in tokens[place + 1 : place + 3]]
     rule = _STATEMENT_WORDS.get(word)
-    if rule is not None and not (word in _FUNCTION_TOO and has_bracket):
+    is_harmless = (word in _FUNCTION_TOO and has_bracket) or (
+        word == "USE" and following[:1] in (["INDEX"], ["KEY"])
+    )
+    if rule is not None and not is_harmless:
         raise refused(rule, f"{word} cannot be part of a query.")
     if word == "FOR" and following[:1] in (["UPDATE"], ["SHARE"]):
         raise refused("no locks", "FOR UPDATE and FOR SHARE lock rows. Leave them out.")
@@ -176,10 +202,12 @@ def _after_explain(tokens: Sequence[Token]) -> int:
     return 1
 
 
-def _judge_tree(text: str, tokens: Sequence[Token]) -> None:
+def _judge_tree(text: str, tokens: Sequence[Token], *, is_values: bool) -> None:
     try:
         if not _agrees(text, tokens):
             raise refused("text", "the query can be read in more than one way.")
+        if is_values:  # sqlglot takes them for a function, unless they are a table
+            text = f"SELECT * FROM ({text}) AS v"  # noqa: S608 - only read, never sent
         trees = sqlglot.parse(text, dialect=MySQL)
     except SqlglotError as error:
         raise ToolFailed(_syntax_error(error)) from error
@@ -200,9 +228,10 @@ def _agrees(text: str, tokens: Sequence[Token]) -> bool:
     """Whether sqlglot sees the same quoted parts in the same places."""
     ours = [(token.start, token.end) for token in tokens if token.kind in {Kind.TEXT, Kind.QUOTED}]
     theirs = [
-        (token.start, token.end + 1)
+        # x'ff', b'1' and N'x' are one token there and two here.
+        (token.start + (text[token.start] not in _QUOTES), token.end + 1)
         for token in MySQL().tokenize(text)
-        if text[token.start] in "'\"`"
+        if text[token.end] in _QUOTES
     ]
     return ours == theirs
 

@@ -21,7 +21,8 @@ _TEXT = r"'(?:[^'\\]|\\[\s\S]|'')*'|\"(?:[^\"\\]|\\[\s\S]|\"\")*\""
 _QUOTED = r"`(?:[^`]|``)*`"
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_$\u0080-\U0010ffff])"
 _WORD = r"[0-9A-Za-z_$\u0080-\U0010ffff]+"
-_SIGN = r"->>|->|<=>|<<|>>|<=|>=|<>|!=|\|\||&&|[-+*/%=<>!&|^~(),.;]"
+# Without the beginnings of comments that are none of `_COMMENT`.
+_SIGN = r"->>|->|<=>|<<|>>|<=|>=|<>|!=|\|\||&&|-(?!-)|/(?!\*)|[+*%=<>!&|^~(),.;]"
 
 _TOKEN = re.compile(
     f"(?P<space>{_SPACE})|(?P<comment>{_COMMENT})|(?P<text>{_TEXT})|(?P<quoted>{_QUOTED})"
@@ -118,10 +119,11 @@ def take_apart(query: str) -> tuple[str, list[Token]]:
     tokens: list[Token] = []
     place = 0
     for kind, piece in _pieces(query):
-        if kind in {"space", "comment"}:
-            # Line breaks stay: they only separate.
-            piece = piece if kind == "space" else " "
-        else:
+        if kind == "comment":
+            text.append(" ")
+            place += 1
+            continue
+        if kind != "space":
             shown = piece[1:-1].replace("``", "`") if kind == "quoted" else piece
             tokens.append(Token(Kind(kind), shown, place, place + len(piece)))
         text.append(piece)
