@@ -12,14 +12,17 @@ from typing import Any
 
 import asyncpg
 
+from store.datasource import mysql
 from store.datasource.config import (
     HttpConfig,
+    MysqlConfig,
     PostgresqlConfig,
     SqliteConfig,
     check_secret,
     parse_config,
 )
 from store.datasource.http import inspect_service
+from store.datasource.mysql_role import inspect_user
 from store.datasource.postgresql import connect, unreachable
 from store.datasource.role import Identity, RoleReport, identity, inspect_role
 from store.datasource.sqlite import open_file
@@ -80,6 +83,8 @@ async def check_datasource(
     match parsed:
         case PostgresqlConfig():
             report = await _check_postgresql(parsed, secret, surroundings)
+        case MysqlConfig():
+            report = await _check_mysql(parsed, secret, surroundings)
         case SqliteConfig():
             connection = await asyncio.to_thread(open_file, surroundings.project_folder, parsed)
             connection.close()
@@ -104,3 +109,14 @@ async def _check_postgresql(
         raise unreachable(error) from None
     finally:
         connection.terminate()
+
+
+async def _check_mysql(config: MysqlConfig, secret: str, surroundings: Surroundings) -> RoleReport:
+    connection = await mysql.connect(config, secret, surroundings.private_hosts)
+    try:
+        async with asyncio.timeout(CHECK_WITHIN.total_seconds()):
+            return await inspect_user(connection)
+    except (*mysql.DRIVER_ERRORS, TimeoutError) as error:
+        raise mysql.unreachable(error) from None
+    finally:
+        connection.close()

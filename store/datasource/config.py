@@ -20,6 +20,7 @@ from store.net import AddressRefused, normal_host
 from store.outbound.headers import header_name, header_value
 
 MAX_SECRET_CHARS = 8 * 1024
+MYSQL_SYSTEM_DATABASES = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -68,8 +69,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class PostgresqlConfig(Config):
-    """A PostgreSQL database.
+class ServerConfig(Config):
+    """A database server.
 
     Attributes:
         ssl: ``prefer`` uses TLS if the server offers it; ``require`` does not check the
@@ -78,7 +79,7 @@ class PostgresqlConfig(Config):
     """
 
     host: Host
-    port: int = Field(default=5432, ge=1, le=65535)
+    port: int = Field(ge=1, le=65535)
     database: Name
     user: Name
     ssl: Ssl = "prefer"
@@ -97,11 +98,41 @@ class PostgresqlConfig(Config):
                 return value
 
 
+class PostgresqlConfig(ServerConfig):
+    """A PostgreSQL database."""
+
+    port: int = Field(default=5432, ge=1, le=65535)
+
+
+class MysqlConfig(ServerConfig):
+    """A database of a MySQL or MariaDB server."""
+
+    port: int = Field(default=3306, ge=1, le=65535)
+
+    @field_validator("database")
+    @classmethod
+    def _is_not_the_servers(cls, value: str) -> str:
+        if value.lower() in MYSQL_SYSTEM_DATABASES:
+            raise ValueError("is the server's own; name the database your data is in")
+        return value
+
+
 class SqliteConfig(Config):
     """A database file among the project's files.
 
     Attributes:
         path: Relative to the project's folder, with ``/`` between its parts.
+    """
+
+    path: Text = Field(min_length=1, max_length=1024)
+
+
+class DuckdbConfig(Config):
+    """Files among the project's files, read by DuckDB.
+
+    Attributes:
+        path: A ``.duckdb``, CSV, TSV, JSON or Parquet file, a folder of them, or a pattern with
+            ``*`` and ``?`` in its last part; relative to the project's folder.
     """
 
     path: Text = Field(min_length=1, max_length=1024)
@@ -135,7 +166,9 @@ class HttpConfig(Config):
 
 KINDS: Mapping[str, type[Config]] = {
     "postgresql": PostgresqlConfig,
+    "mysql": MysqlConfig,
     "sqlite": SqliteConfig,
+    "duckdb": DuckdbConfig,
     "http": HttpConfig,
 }
 

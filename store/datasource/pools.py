@@ -1,8 +1,8 @@
 """Connections to datasources: one pool per (datasource, version), bounded per tenant.
 
 A tenant's slow queries use up the tenant's own slots and nobody else's. Idle connections close by
-themselves, and a changed datasource gets a new pool. Every connection is given back rolled back and
-discarded, also when its task was cancelled: the query is cancelled at the server first.
+themselves, and a changed datasource gets a new pool. Every connection is given back with nothing
+left in it, also when its task was cancelled: the query is ended at the server first.
 """
 
 import asyncio
@@ -12,31 +12,58 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from store.datasource.config import PostgresqlConfig, Source, parse_config
-from store.datasource.errors import InvalidConfig, PoolBusy, Unreachable
-from store.datasource.postgresql import connect, unreachable
-from store.datasource.role import Identity, inspect_powers
-from store.errors import Refusal
+from store.datasource.config import Config, MysqlConfig, PostgresqlConfig, Source, parse_config
+from store.datasource.errors import InvalidConfig, OwnDatabase, PoolBusy, RoleTooPowerful
+from store.datasource.mysql import MysqlConnection
+from store.datasource.mysql_pool import MysqlPool
+from store.datasource.postgresql_pool import PostgresqlPool
+from store.datasource.role import Identity
 
 PER_DATASOURCE = 4
 PER_TENANT = 8
 IDLE = timedelta(seconds=60)
 SLOT_WITHIN = timedelta(seconds=10)  # leaves most of a 30 s deadline to the query itself
 ROLE_HOLDS = timedelta(seconds=60)  # how long a role is believed to be what it was
-GIVE_BACK_WITHIN = timedelta(seconds=5)
+
+C = TypeVar("C")
+
+
+class ConnectionPool(Protocol[C]):
+    """Connections to one version of one datasource."""
+
+    async def acquire(self, seconds: float) -> C:
+        """A connection with nothing in it.
+
+        Raises:
+            Refusal: There is none, in words for people.
+        """
+        ...
+
+    async def problems(
+        self, connection: C, own: Identity | None
+    ) -> Sequence[RoleTooPowerful | OwnDatabase]:
+        """Why its role may not be used any more."""
+        ...
+
+    async def give_back(self, connection: C) -> None:
+        """Take a connection whatever state it is in; nothing of it goes on at the server."""
+        ...
+
+    async def close(self) -> None:
+        """Close once its running queries have ended."""
+        ...
 
 
 @dataclass(slots=True)
-class _Pool:
+class _Held:
     version: int
-    connections: "asyncpg.Pool[Any]"
+    pool: ConnectionPool[Any]
     role_checked: float = float("-inf")
     users: int = 0
     used: float = 0.0
@@ -77,7 +104,7 @@ class Pools:
         self._per_tenant = per_tenant
         self._idle = idle.total_seconds()
         self._slot_within = slot_within
-        self._pools: dict[UUID, _Pool] = {}
+        self._pools: dict[UUID, _Held] = {}
         self._slots: dict[UUID, _Slots] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Not the loop's default threads: files being read slowly must not hold up anything else.
@@ -110,10 +137,9 @@ class Pools:
             if not slots.users:
                 self._slots.pop(tenant_id, None)
 
-    @contextlib.asynccontextmanager
-    async def postgresql(
+    def postgresql(
         self, source: Source, within: timedelta
-    ) -> AsyncIterator[asyncpg.Connection]:
+    ) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
         """A connection to `source`, outside a transaction, whose role was found acceptable.
 
         Args:
@@ -127,89 +153,73 @@ class Pools:
             Unreachable: No connection.
             PoolBusy: None free in time.
         """
+
+        def make(config: Config) -> ConnectionPool[asyncpg.Connection]:
+            if not isinstance(config, PostgresqlConfig):
+                raise InvalidConfig("This datasource is not a PostgreSQL database.")
+            return PostgresqlPool(
+                config, source.secret, self.private_hosts, self._per_datasource, self._idle
+            )
+
+        return self._connection(source, within, make)
+
+    def mysql(
+        self, source: Source, within: timedelta
+    ) -> contextlib.AbstractAsyncContextManager[MysqlConnection]:
+        """The same for MySQL and MariaDB."""
+
+        def make(config: Config) -> ConnectionPool[MysqlConnection]:
+            if not isinstance(config, MysqlConfig):
+                raise InvalidConfig("This datasource is not a MySQL or MariaDB database.")
+            return MysqlPool(
+                config, source.secret, self.private_hosts, self._per_datasource, self._idle
+            )
+
+        return self._connection(source, within, make)
+
+    @contextlib.asynccontextmanager
+    async def _connection(
+        self, source: Source, within: timedelta, make: Callable[[Config], ConnectionPool[C]]
+    ) -> AsyncIterator[C]:
         started = time.monotonic()
         async with self.slot(source.tenant_id, within):
-            pool = self._pool(source)
+            held = self._pool(source, make)
             left = self._patience(within) - (time.monotonic() - started)
-            pool.users += 1
+            held.users += 1
             try:
-                connection = await self._acquire(pool, max(left, 0.1))
+                connection: C = await held.pool.acquire(max(left, 0.1))
                 try:
-                    await self._check_role(pool, connection)
+                    await self._check_role(held, connection)
                     yield connection
                 finally:
-                    await self._shielded(self._give_back(pool, connection))
+                    await self._shielded(held.pool.give_back(connection))
             finally:
-                pool.users -= 1
-                pool.used = time.monotonic()
+                held.users -= 1
+                held.used = time.monotonic()
 
     def _patience(self, within: timedelta) -> float:
         """Seconds to wait for a connection: what is left must be worth having it."""
         return min(within / 2, self._slot_within).total_seconds()
 
-    def _pool(self, source: Source) -> _Pool:
+    def _pool(self, source: Source, make: Callable[[Config], ConnectionPool[C]]) -> _Held:
         self._drop_unused()
         held = self._pools.get(source.id)
         if held is None or held.version != source.version:
-            config = parse_config(source.kind, source.config)
-            if not isinstance(config, PostgresqlConfig):
-                raise InvalidConfig("This datasource is not a PostgreSQL database.")
+            pool = make(parse_config(source.kind, source.config))
             if held is not None:
                 self._retire(self._pools.pop(source.id))
-            connections = asyncpg.create_pool(
-                connect=partial(
-                    _connect, config=config, secret=source.secret, hosts=self.private_hosts
-                ),
-                min_size=0,
-                max_size=self._per_datasource,
-                max_inactive_connection_lifetime=self._idle,
-                reset=_discard,
-            )
-            held = self._pools[source.id] = _Pool(source.version, connections)
+            held = self._pools[source.id] = _Held(source.version, pool)
         held.used = time.monotonic()
         return held
 
-    async def _acquire(self, pool: _Pool, seconds: float) -> asyncpg.Connection:
-        try:
-            connections = await pool.connections  # ready at first use; nothing connected yet
-            return cast("asyncpg.Connection", await connections.acquire(timeout=seconds))
-        except Refusal:
-            raise
-        except TimeoutError as error:
-            if pool.connections.get_size() < self._per_datasource:  # it was connecting
-                raise Unreachable("The database did not answer in time.") from error
-            raise PoolBusy(
-                f"All {self._per_datasource} connections to this datasource are in use. Try "
-                "again when its queries have ended."
-            ) from error
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise unreachable(error) from None
-
-    async def _check_role(self, pool: _Pool, connection: asyncpg.Connection) -> None:
-        if time.monotonic() - pool.role_checked < ROLE_HOLDS.total_seconds():
+    async def _check_role(self, held: _Held, connection: object) -> None:
+        if time.monotonic() - held.role_checked < ROLE_HOLDS.total_seconds():
             return
         if self._own is not None and self._own_identity is None:
             self._own_identity = await self._own()
-        try:
-            for problem in await inspect_powers(connection, self._own_identity):
-                raise problem
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise unreachable(error) from None
-        pool.role_checked = time.monotonic()
-
-    async def _give_back(self, pool: _Pool, connection: asyncpg.Connection) -> None:
-        seconds = GIVE_BACK_WITHIN.total_seconds()
-        try:
-            async with asyncio.timeout(seconds):
-                # Waits until a cancelled query has ended at the server.
-                if not connection.is_closed():
-                    await connection.execute("ROLLBACK")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection.terminate()
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError
-        ):
-            await pool.connections.release(cast("Any", connection), timeout=seconds)
+        for problem in await held.pool.problems(connection, self._own_identity):
+            raise problem
+        held.role_checked = time.monotonic()
 
     async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run to the end whatever happens to the caller; the caller waits unless cancelled."""
@@ -221,13 +231,13 @@ class Pools:
     def _drop_unused(self) -> None:
         oldest = time.monotonic() - self._idle
         for key in [
-            key for key, pool in self._pools.items() if not pool.users and pool.used < oldest
+            key for key, held in self._pools.items() if not held.users and held.used < oldest
         ]:
             self._retire(self._pools.pop(key))
 
-    def _retire(self, pool: _Pool) -> None:
+    def _retire(self, held: _Held) -> None:
         """Close once its running queries have ended."""
-        task = asyncio.create_task(_close(pool))
+        task = asyncio.create_task(held.pool.close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -238,22 +248,3 @@ class Pools:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self.threads.shutdown(wait=False, cancel_futures=True)
-
-
-async def _connect(
-    *_: object, config: PostgresqlConfig, secret: str, hosts: Sequence[str], **options: Any
-) -> asyncpg.Connection:
-    return await connect(config, secret, hosts, **options)  # without the pool's empty URL
-
-
-async def _discard(connection: asyncpg.Connection) -> None:
-    # Settings, prepared statements, cursors, listeners, locks and temporary tables of the session.
-    await connection.execute("DISCARD ALL")
-
-
-async def _close(pool: _Pool) -> None:
-    try:
-        async with asyncio.timeout(GIVE_BACK_WITHIN.total_seconds() + 60):
-            await pool.connections.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        pool.connections.terminate()

@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-from typing_extensions import override
 
+from store.datasource.addresses import addresses_of
 from store.datasource.config import PostgresqlConfig, check_secret
-from store.datasource.errors import AddressNotAllowed, Unreachable
-from store.net import AddressRefused, HostNotFound, check_host
+from store.datasource.errors import Unreachable
+from store.datasource.tls import client_context
 
 CONNECT_WITHIN = timedelta(seconds=8)
 
@@ -23,29 +23,6 @@ _SIGN_IN = "The database refused the sign-in. Check user and password of this da
 _NO_DATABASE = "The server has no database of that name. Check this datasource."
 _FULL = "The database server accepts no more connections at the moment. Try again later."
 _TLS = "The database does not speak TLS as this datasource's `ssl` setting asks."
-
-
-class _NamedContext(ssl.SSLContext):
-    """Checks the certificate against the datasource's host, not the address connected to."""
-
-    host_name: str
-
-    @override
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        kwargs["server_hostname"] = self.host_name
-        return super().wrap_bio(*args, **kwargs)
-
-
-def _tls(config: PostgresqlConfig) -> _NamedContext:
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.host_name = config.host
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if config.ssl == "verify-full":
-        context.load_default_certs()
-    else:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _is_without_tls(error: ConnectionError) -> bool:
@@ -95,12 +72,7 @@ async def connect(
         AddressNotAllowed: The host may not be reached from here.
         Unreachable: No connection.
     """
-    try:
-        addresses = await check_host(config.host, config.port, private_hosts)
-    except AddressRefused as error:
-        raise AddressNotAllowed(str(error)) from error
-    except HostNotFound as error:
-        raise Unreachable("The datasource's host name has no address.") from error
+    addresses = await addresses_of(config.host, config.port, private_hosts)
     failure: BaseException | None = None
     for address in addresses:
         try:
@@ -143,7 +115,7 @@ async def _connect_to(
     if config.ssl == "disable":
         return await attempt(False)
     try:
-        return await attempt(_tls(config))
+        return await attempt(client_context(config.host, config.ssl))
     except ConnectionError as error:
         if config.ssl != "prefer" or not _is_without_tls(error):
             raise

@@ -7,6 +7,7 @@ from activities.tools.registry import Registry, default_tools
 from activities.tools.sql import postgresql
 from embedded.postgres import running
 from store.datasource.pools import Pools
+from tests.tools import mariadb
 from tests.tools.world import SHOP, Caller, Shop, sink
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -34,6 +35,27 @@ async def shop(server):
             yield Shop(server.port, admin, counting)
     finally:
         await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def maria(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mariadb")
+    async with (
+        mariadb.running(folder) as started,
+        sink() as counting,
+        mariadb.shop_in(started, counting) as shop,
+    ):
+        yield shop
+
+
+@pytest.fixture(scope="session")
+def maria_reader(registry, maria):
+    return Caller(registry, [maria.source("reader")])
+
+
+@pytest.fixture(scope="session")
+def maria_writer(registry, maria):
+    return Caller(registry, [maria.source("writer")])
 
 
 @pytest.fixture(scope="session")
