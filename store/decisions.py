@@ -251,7 +251,6 @@ async def _add(
     return VoteShape(
         user=_author(principal),
         decision=word.decision,
-        arguments=arguments,
         note=note,
         scope=word.scope,
         at=decision.created_at,

@@ -190,6 +190,7 @@ class ToolExecutor(ToolActivities):
         if turn is None or row is None or row.turn_id != turn.id:
             raise ApplicationError("no such tool call", type="NotFound", non_retryable=True)
         if await decisions.expire(session, turn, row, await clock(session)):
+            row.told_at = row.decided_at
             event = result_event(row, turn.conversation_id, self._links)
             await rooms.append(session, turn.project_id, [event])
         if row.execution_status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):

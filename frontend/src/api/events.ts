@@ -43,7 +43,6 @@ export type Scope = 'once' | 'turn' | 'conversation'
 export interface Vote {
   user: Person
   decision: 'approve' | 'deny'
-  arguments: Record<string, unknown> | null
   note: string | null
   scope: Scope
   at: string

@@ -133,7 +133,6 @@ describe('who may not', () => {
     const vote = {
       user: { id: 'u1', name: 'Ada' },
       decision: 'approve' as const,
-      arguments: null,
       note: null,
       scope: 'once' as const,
       at: '2026-03-01T10:01:00Z',
