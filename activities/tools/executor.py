@@ -35,7 +35,7 @@ from activities.tools.tool import (
     ToolError,
     ToolNotFound,
 )
-from store import audit, decisions, questions, rooms, tool_executions, turns, waiting
+from store import audit, decisions, expiry, questions, rooms, tool_executions, turns, waiting
 from store.access import Role
 from store.audit import Actor
 from store.database import Database, clock
@@ -189,7 +189,7 @@ class ToolExecutor(ToolActivities):
         )
         if turn is None or row is None or row.turn_id != turn.id:
             raise ApplicationError("no such tool call", type="NotFound", non_retryable=True)
-        if await decisions.expire(session, turn, row, await clock(session)):
+        if await expiry.expire(session, turn, row, await clock(session)):
             row.told_at = row.decided_at
             event = result_event(row, turn.conversation_id, self._links)
             await rooms.append(session, turn.project_id, [event])
