@@ -15,7 +15,7 @@ from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from store import decisions, turns, waiting
+from store import decisions, expiry, turns, waiting
 from store.database import Database
 from store.limits import TenantLimits
 from store.runs import TurnRuns
@@ -80,7 +80,7 @@ class PeopleSweep:
     async def _expire(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID | None) -> str:
         assert execution_id is not None  # noqa: S101 -- the query gives it
         async with self._database.tenant_session(tenant_id) as session:
-            expired = await decisions.expire_now(session, execution_id, self._links)
+            expired = await expiry.expire_now(session, execution_id, self._links)
         return await self._tell(tenant_id, turn_id, execution_id) if expired else ""
 
     async def _tell(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID | None) -> str:

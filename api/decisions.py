@@ -39,7 +39,7 @@ class Decisions:
         except Refusal as refusal:
             await self._record(principal, execution_id, word, refusal, address)
             raise
-        reach("K11")
+        reach("K12")
         if decided.tell:
             row = decided.execution
             if await self.runs.tell_decided(decided.turn.id, row.id):

@@ -19,18 +19,19 @@ import orjson
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store import access, approvers, audit, grants, rooms, tool_executions, waiting
+from store import access, approvers, audit, grants, tool_executions
 from store.access import Role
 from store.audit import Actor
 from store.changed_arguments import check_arguments, same
 from store.database import clock
 from store.errors import Conflict, Forbidden, Invalid, NotFound
+from store.expiry import expire
 from store.principal import Principal
-from store.questions import shown, terms_of
+from store.questions import shown, tell_room, terms_of
 from store.shapes import ApprovalShape, AuthorShape, TemporalLinks, VoteShape
 from store.tables import ToolDecision, ToolExecution, Turn
 from store.terms import Terms
-from store.tool_executions import Outcome, result_event
+from store.tool_executions import Outcome
 from workflows.types import OPEN_TURN_STATUSES, ToolStatus
 
 MAX_NOTE_CHARS = 500
@@ -100,7 +101,7 @@ async def decide(
         raise Conflict("The turn was stopped; there is nothing to decide any more.")
     now = await clock(session)
     if await expire(session, turn, row, now):
-        await _tell_room(session, turn, row, links)
+        await tell_room(session, turn, row, links)
         return Decided(row, turn, duplicate=True, tell=True)
     await _check_right(session, principal, turn, view, word)
     actor = Actor.of(principal, address)
@@ -108,7 +109,7 @@ async def decide(
         await _add(session, principal, row, word, None)
         _deny(principal, row, view, word, now)
         await _record(session, turn, row, actor, "deny")
-        await _tell_room(session, turn, row, links)
+        await tell_room(session, turn, row, links)
         return Decided(row, turn, tell=True)
     return await _approve(session, principal, turn, row, view, word, now, links, actor)
 
@@ -219,7 +220,7 @@ async def _approve(
     said += ", with changed arguments" if wanted is not None else ""
     said += f", for this {vote.scope}" if vote.scope != "once" else ""
     await _record(session, turn, row, actor, said)
-    await _tell_room(session, turn, row, links)
+    await tell_room(session, turn, row, links)
     return Decided(row, turn, tell=enough)
 
 
@@ -251,7 +252,6 @@ async def _add(
     return VoteShape(
         user=_author(principal),
         decision=word.decision,
-        arguments=arguments,
         note=note,
         scope=word.scope,
         at=decision.created_at,
@@ -273,43 +273,6 @@ def _deny(
     row.decided_at = now
     said = f"Denied by {principal.name}: {note}" if note else f"Denied by {principal.name}."
     tool_executions.apply(row, Outcome(ToolStatus.FAILED, code="denied", message=said), now)
-
-
-async def expire(session: AsyncSession, turn: Turn, row: ToolExecution, now: datetime) -> bool:
-    """Deny a call whose question has stood for its time; call with its row locked.
-
-    Returns:
-        Whether it did; events and the turn's review are the caller's.
-    """
-    view = shown(row)
-    if (
-        view is None
-        or row.execution_status != ToolStatus.AWAITING_APPROVAL
-        or row.expires_at is None
-        or now < row.expires_at
-    ):
-        return False
-    row.approval = view.model_copy(update={"decision": "expired", "decided_at": now}).wire()
-    row.decided_at = now
-    text = f"Nobody approved it within {_long(view)}, so it expired and counts as denied."
-    tool_executions.apply(row, Outcome(ToolStatus.FAILED, code="denied", message=text), now)
-    await session.flush()
-    await audit.record(
-        session, row.tenant_id, Actor(), "tool.expire", "tool", row.tool_name,
-        outcome="refused", reason="denied: nobody decided in time", project_id=turn.project_id,
-        turn_id=turn.id, tool_execution_id=row.id,
-    )  # fmt: skip
-    return True
-
-
-def _long(view: ApprovalShape) -> str:
-    if view.expires_at is None:
-        return "its time"
-    minutes = round((view.expires_at - view.asked_at).total_seconds() / 60)
-    for size, unit in ((24 * 60, "day"), (60, "hour"), (1, "minute")):
-        if minutes >= size and minutes % size == 0:
-            return f"{minutes // size} {unit}{'s' if minutes > size else ''}"
-    return "its time"
 
 
 async def covers(session: AsyncSession, turn: Turn, row: ToolExecution, terms: Terms) -> bool:
@@ -336,31 +299,6 @@ async def covers(session: AsyncSession, turn: Turn, row: ToolExecution, terms: T
     ).all()
     approved = orjson.loads(row.approved_arguments) if row.approved_arguments else None
     return sum(same(each.arguments, approved) for each in rows) >= terms.approvals
-
-
-async def _tell_room(
-    session: AsyncSession, turn: Turn, row: ToolExecution, links: TemporalLinks
-) -> None:
-    await session.flush()
-    events = await waiting.review(session, turn)
-    await rooms.append(
-        session, turn.project_id, [result_event(row, turn.conversation_id, links), *events]
-    )
-
-
-async def expire_now(session: AsyncSession, execution_id: UUID, links: TemporalLinks) -> bool:
-    """Close a question whose time is over and that no run has closed; whether it did."""
-    turn_id = await session.scalar(
-        select(ToolExecution.turn_id).where(ToolExecution.id == execution_id)
-    )
-    turn = await session.get(Turn, turn_id, with_for_update=True) if turn_id else None
-    row = await session.get(ToolExecution, execution_id, with_for_update=True)
-    if turn is None or row is None or turn.status not in OPEN_TURN_STATUSES:
-        return False
-    if not await expire(session, turn, row, await clock(session)):
-        return False
-    await _tell_room(session, turn, row, links)
-    return True
 
 
 async def told(session: AsyncSession, execution_id: UUID, question: int) -> None:

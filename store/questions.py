@@ -12,12 +12,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from store import audit, grants
+from store import audit, grants, rooms, waiting
 from store.audit import Actor
 from store.policies import Policies, policies_of
-from store.shapes import ApprovalShape
+from store.shapes import ApprovalShape, TemporalLinks
 from store.tables import ToolExecution, Turn, User
 from store.terms import Terms
+from store.tool_executions import result_event
 from workflows.types import Effect, ToolStatus
 
 
@@ -70,6 +71,17 @@ def shown(row: ToolExecution) -> ApprovalShape | None:
 def terms_of(view: ApprovalShape) -> Terms:
     """On which terms a question was put."""
     return Terms(view.approvers, view.approvals, view.not_asker)
+
+
+async def tell_room(
+    session: AsyncSession, turn: Turn, row: ToolExecution, links: TemporalLinks
+) -> None:
+    """Tell a room of a call's question, and what it means for the turn, whose row is locked."""
+    await session.flush()
+    events = await waiting.review(session, turn)
+    await rooms.append(
+        session, turn.project_id, [result_event(row, turn.conversation_id, links), *events]
+    )
 
 
 async def judge(

@@ -36,15 +36,10 @@ class ErrorShape(Shape):
 
 
 class VoteShape(Shape):
-    """What one person said to a question.
-
-    Attributes:
-        arguments: Those approved, where they are not the model's own.
-    """
+    """What one person said to a question; which arguments it is about is the question's."""
 
     user: AuthorShape
     decision: str
-    arguments: dict[str, Any] | None = None
     note: str | None = None
     scope: str = "once"
     at: datetime

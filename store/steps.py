@@ -237,7 +237,8 @@ async def complete(
             for row in executions
             if row.execution_status != ToolStatus.PENDING or row.approval is not None
         ]
-        events += await waiting.review(session, turn)
+        if any(row.execution_status == ToolStatus.AWAITING_APPROVAL for row in executions):
+            events += await waiting.review(session, turn)
     await rooms.append(session, turn.project_id, events)
     return executions
 

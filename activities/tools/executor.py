@@ -37,6 +37,7 @@ from activities.tools.tool import (
 from store import (
     audit,
     decisions,
+    expiry,
     questions,
     rooms,
     tool_executions,
@@ -164,7 +165,8 @@ class ToolExecutor(ToolActivities):
         )
         if turn is None or row is None or row.turn_id != turn.id:
             raise ApplicationError("no such tool call", type="NotFound", non_retryable=True)
-        if await decisions.expire(session, turn, row, await clock(session)):
+        if await expiry.expire(session, turn, row, await clock(session)):
+            row.told_at = row.decided_at
             event = result_event(row, turn.conversation_id, self._links)
             await rooms.append(session, turn.project_id, [event])
         if row.execution_status not in (ToolStatus.PENDING, ToolStatus.EXECUTING):

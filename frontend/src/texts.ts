@@ -1,5 +1,5 @@
 /** Every word the page says, in one place. */
-import type { StallReason, ToolRun, TurnStatus, ToolStatus } from '@/api/events'
+import type { Approvers, Scope, StallReason, ToolRun, ToolStatus, TurnStatus } from '@/api/events'
 
 function plural(count: number, one: string, many: string): string {
   return count === 1 ? one : many
@@ -198,9 +198,46 @@ export const texts = {
     arguments: 'Arguments',
     result: 'Result',
     temporal: 'Open in Temporal',
-    approve: 'Approve',
-    deny: 'Deny',
-    approvalLead: 'The agent asks before it does this.',
+    approval: {
+      title: 'The agent asks before it does this',
+      who: {
+        editor: 'Anyone who may write in the project can decide',
+        owner: 'An owner of the project decides',
+        admin: 'An administrator decides',
+      } as Record<Approvers, string>,
+      two: 'two people must approve',
+      notAsker: 'not whoever asked',
+      expires: (at: string) => `expires ${at}`,
+      notYours: 'You may look, but this is not yours to decide.',
+      asked: 'You asked for this, so somebody else must approve it.',
+      voted: 'You have approved. One more person must.',
+      votes: (names: string) => `Approved so far by ${names}`,
+      changed: (name: string) => `${name} changed the arguments`,
+      everything: 'All arguments',
+      difference: 'What was changed',
+      removed: 'removed:',
+      added: 'added:',
+      scope: 'Approve',
+      scopes: {
+        once: 'this once',
+        turn: 'for this turn',
+        conversation: 'for this conversation',
+      } as Record<Scope, string>,
+      note: 'Note (with a denial, the agent reads it)',
+      edit: 'Change the arguments',
+      keep: 'Keep them as they are',
+      editLabel: 'Arguments as JSON',
+      notJson: 'This is not a JSON object.',
+      approve: 'Approve',
+      approveChanged: 'Approve as changed',
+      deny: 'Deny',
+      deciding: 'Sending…',
+      approved: (name: string) => `Approved by ${name}`,
+      denied: (name: string) => `Denied by ${name}`,
+      expired: 'Expired: nobody decided in time',
+      granted: (name: string, scope: string) => `Allowed ${scope} by ${name}`,
+      formerMember: 'a former member',
+    },
     allTables: 'all tables',
     rows: (count: string, number: number) => `${count} ${plural(number, 'row', 'rows')}`,
     tables: (count: number) => `${count} ${plural(count, 'table', 'tables')}`,

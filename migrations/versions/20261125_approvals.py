@@ -71,6 +71,20 @@ FUNCTIONS = {
 }
 
 
+# A running turn's age is the time it did not wait for people.
+FIGURES = f"""
+    CREATE OR REPLACE FUNCTION open_turn_figures()
+    RETURNS TABLE (status text, turns bigint, oldest_seconds double precision)
+    {AS_OWNER} AS $$
+        SELECT t.status, count(*),
+               extract(epoch FROM now() - min({{since}}))
+        FROM turns t WHERE t.status IN {OPEN}
+        GROUP BY t.status
+    $$"""
+SINCE = "coalesce(t.started_at, t.created_at)"
+SINCE_BUT_WAITS = SINCE + " + make_interval(secs => t.waited_seconds)"
+
+
 def upgrade() -> None:
     app = '"' + context.config.attributes["app_role"].replace('"', '""') + '"'
     moment = sa.DateTime(timezone=True)
@@ -164,6 +178,7 @@ def upgrade() -> None:
         f" WITH CHECK (tenant_id = {CURRENT_TENANT})"
     )
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON tool_grants TO {app}")
+    op.execute(FIGURES.format(since=SINCE_BUT_WAITS))
     for signature, body in FUNCTIONS.items():
         op.execute(f"CREATE FUNCTION {signature} {body}")
         op.execute(f"REVOKE ALL ON FUNCTION {_types(signature)} FROM PUBLIC")
@@ -178,6 +193,7 @@ def _types(signature: str) -> str:
 def downgrade() -> None:
     for signature in FUNCTIONS:
         op.execute(f"DROP FUNCTION {_types(signature)}")
+    op.execute(FIGURES.format(since=SINCE))
     op.drop_table("tool_grants")
     op.drop_constraint("ck_tool_decisions_decision", "tool_decisions")
     op.drop_constraint("ck_tool_decisions_scope", "tool_decisions")

@@ -243,7 +243,7 @@ class ProjectFiles:
         """
         folder = self.folder(tenant_id, project_id)
         await received.end()
-        reach("K11")
+        reach("K13")
         async with self._locked(tenant_id, project_id) as session:
             limits = TenantLimits.of((await tenants.get(session)).limits)
             if also is not None:

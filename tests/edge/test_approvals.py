@@ -260,8 +260,8 @@ async def test_a_question_that_expires_is_denied(system: System, team: Team) -> 
 
 
 async def test_a_decision_whose_signal_was_lost_is_told_again(system: System, team: Team) -> None:
-    """K11: the edge dies between the commit and the signal."""
-    edge = await system.start_edge(FAULT_POINT="K11:1")
+    """K12: the edge dies between the commit and the signal."""
+    edge = await system.start_edge(FAULT_POINT="K12:1")
     async with team.room("ada") as ada:
         turn_id = await asked(ada, team, f"lost #tool:{TOOL}:{{}} #say:found")
         (call,) = await waiting(ada, turn_id)
@@ -322,3 +322,80 @@ async def test_what_is_not_theirs_looks_like_nothing(system: System, team: Team)
     refusals = checked(await other.admin.get("/api/admin/audit?action=tool.decide"))["items"]
     assert len(refusals) == 3
     assert {row["outcome"] for row in refusals} == {"refused"}
+
+
+async def backdated(system: System, turn_id: str, waited_seconds: int) -> None:
+    """As if a turn had begun two hours ago, and had waited for people for so long of it."""
+    await system.sql(
+        "UPDATE turns SET started_at = now() - interval '2 hours', waited_seconds = $2"
+        " WHERE id = $1", turn_id, waited_seconds,
+    )  # fmt: skip
+
+
+async def test_a_turn_that_should_be_over_is_ended(system: System, team: Team) -> None:
+    """Its run stays open for days; time in which people were waited for does not count."""
+    async with team.room("ada") as ada:
+        overdue = await asked(ada, team, "overdue #text:4000:20")
+        waited = await asked(ada, team, "waited #text:4000:20")
+        waits = await asked(ada, team, f"waits still #tool:{TOOL}:{{}}")
+        await waiting(ada, waits)
+        await ada.until(lambda: len(ada.state.texts) >= 2)
+        await backdated(system, overdue, 0)
+        await backdated(system, waited, 6000)
+        await backdated(system, waits, 0)
+        assert await ada.turn(overdue, timeout=30) == "failed"
+        turn = checked(await team.ada.get(f"/api/turns/{overdue}"))
+        assert turn["code"] == "timed_out"
+        assert ada.state.turns[waited]["status"] == "running"
+        assert ada.state.turns[waits]["status"] == "awaiting_approval"
+        for turn_id in (waited, waits):
+            checked(await team.ada.post(f"/api/turns/{turn_id}/stop"))
+            await ada.turn(turn_id)
+
+
+async def test_a_status_that_nobody_corrected_is_corrected(system: System, team: Team) -> None:
+    """A worker may die between the end of a call and the review of its turn."""
+    async with team.room("ada") as ada:
+        turn_id = await asked(ada, team, f"misstated #tool:{TOOL}:{{}}")
+        await waiting(ada, turn_id)
+        await system.sql(
+            "UPDATE turns SET status = 'running', waiting_since = NULL WHERE id = $1", turn_id
+        )
+
+        async def corrected() -> bool:
+            turn = checked(await team.ada.get(f"/api/turns/{turn_id}"))
+            return bool(turn["status"] == "awaiting_approval")
+
+        await system.until(corrected)
+        checked(await team.ada.post(f"/api/turns/{turn_id}/stop"))
+        await ada.turn(turn_id)
+
+
+async def test_who_may_approve_is_the_policys_to_say(team: Team) -> None:
+    """By REST and socket alike; a token needs the scope, and each refusal is on record."""
+    await asks(team, approvers="owner", not_asker=True)
+    async with team.room("ada") as ada, team.room("grace") as grace:
+        turn_id = await asked(ada, team, f"owners #tool:{TOOL}:{{}} #say:done")
+        (call,) = await waiting(ada, turn_id)
+        assert (await decide(team.grace, call)).status_code == 403, "an editor"
+        assert (await decide(team.ada, call)).status_code == 403, "an owner, but the asker"
+        frame = {"tool_execution_id": call, "decision": "approve"}
+        answer = await grace.reply(await grace.send("tool_decision", frame))
+        assert answer["data"]["code"] == "forbidden"
+        for wrong in ({"decision": "perhaps"}, {"decision": "approve", "scope": "ever"},
+                      {"decision": "approve", "note": "n" * 501},
+                      {"decision": "approve", "approvers": "editor"}):  # fmt: skip
+            refused = await team.admin.post(f"/api/tool-executions/{call}/decision", json=wrong)
+            assert refused.status_code == 422
+        token = checked(
+            await team.admin.post("/api/auth/tokens", json={"name": "reads", "scopes": ["read"]})
+        )["token"]
+        async with httpx.AsyncClient(base_url=str(team.admin.base_url)) as reader:
+            reader.headers["Authorization"] = f"Bearer {token}"
+            assert (await decide(reader, call)).status_code == 403
+        checked(await decide(team.admin, call))
+        assert await ada.turn(turn_id) == "completed"
+    rows = checked(await team.admin.get("/api/admin/audit?action=tool.decide&limit=200"))["items"]
+    ours = [row for row in rows if call in (row["resource"]["id"], row["tool_execution_id"])]
+    assert [row["outcome"] for row in ours] == ["allowed", "refused", "refused", "refused"]
+    assert ours[0]["actor"]["email"].startswith("admin@")

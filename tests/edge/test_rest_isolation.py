@@ -46,10 +46,18 @@ async def belongings(rest: Rest, company: Company) -> dict[str, str]:
         " VALUES ($1, $2, $3, $4, 0, 'c', 'database_query', '{}', '{}', 'tools-database', 'read')",
         execution, tenant, turn, message,
     )  # fmt: skip
+    grant, asker = uuid.uuid4(), uuid.UUID(company.people["editor"])
+    await rest.rows(
+        "INSERT INTO tool_grants (id, tenant_id, project_id, conversation_id, tool_execution_id,"
+        " user_id, tool, effect, approvers, approvals, not_asker, granted_by)"
+        " VALUES ($1, $2, $3, $4, $5, $6, 'database_query', 'read', 'editor', 1, false, $7)",
+        grant, tenant, project, conversation_id, execution, asker, [asker],
+    )  # fmt: skip
     return {
         "project": company.project_id, "conversation": conversation["id"], "turn": str(turn),
         "execution": str(execution), "datasource": datasource["id"], "token": token["id"],
         "session": session["id"], "user": company.people["viewer"], "message": str(message),
+        "grant": str(grant),
     }  # fmt: skip
 
 
@@ -88,6 +96,9 @@ def requests(ids: Mapping[str, str]) -> list[tuple[str, str, dict[str, Any] | No
         ("GET", f"/api/turns/{ids['turn']}", None),
         ("POST", f"/api/turns/{ids['turn']}/stop", None),
         ("GET", f"/api/tool-executions/{ids['execution']}", None),
+        ("POST", f"/api/tool-executions/{ids['execution']}/decision", {"decision": "deny"}),
+        ("GET", f"{conversation}/tool-grants", None),
+        ("DELETE", f"/api/tool-grants/{ids['grant']}", None),
         ("DELETE", f"/api/auth/tokens/{ids['token']}", None),
         ("DELETE", f"/api/auth/sessions/{ids['session']}", None),
     ]
@@ -108,6 +119,7 @@ async def state(rest: Rest, company: Company) -> list[Any]:
     tables = (
         "tenants", "users", "sessions", "api_tokens", "projects", "project_members",
         "datasources", "conversations", "turns", "messages", "tool_executions", "tool_policies",
+        "tool_decisions", "tool_grants",
         "rooms", "room_events", "tenant_domains",
     )  # fmt: skip
     found = []

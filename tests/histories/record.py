@@ -73,6 +73,26 @@ async def tools(system: System) -> list[str]:
     )
 
 
+async def approval(system: System) -> list[str]:
+    """Two calls that ask, of which one is approved and one denied."""
+    team = await system.team()
+    rules = {"items": [{"tool": "*", "policy": "ask"}]}
+    await team.admin.put("/api/admin/tool-policies", json=rules)
+    conversation = await team.conversation()
+    async with team.room() as room:
+        text = "#tool:list_datasources:{} #tool:list_datasources:{}"
+        ack = await room.ask(conversation, f"{MARK} {text}")
+        turn_id = ack["data"]["turn_id"]
+        await room.until(
+            lambda: room.state.turns.get(turn_id, {}).get("status") == "awaiting_approval"
+        )
+        for execution, word in zip(room.state.executions, ("approve", "deny"), strict=True):
+            path = f"/api/tool-executions/{execution}/decision"
+            await team.grace.post(path, json={"decision": word})
+        await room.turn(turn_id)
+    return [turn_id]
+
+
 async def tool_failure(system: System) -> list[str]:
     """The tool answers with an error, which is a result like any other."""
     unknown = "00000000-0000-4000-8000-000000000000"
@@ -223,6 +243,7 @@ async def taken_over(system: System) -> list[str]:
 SCENARIOS: tuple[Scenario, ...] = (
     plain,
     tools,
+    approval,
     tool_failure,
     steps,
     retry,

@@ -74,6 +74,25 @@ async def steps(team: Team, room: RoomClient, conversation: str) -> None:
     await room.turn(await ask(room, conversation, "#loop:list_datasources:{}"))
 
 
+async def approval(team: Team, room: RoomClient, conversation: str) -> None:
+    """Calls that ask: one approved by two people, with changed arguments; one denied."""
+    path = f"/api/projects/{team.project_id}/tool-policies"
+    rules = {"items": [{"tool": "*", "policy": "ask", "approvals": 2}]}
+    checked(await team.ada.put(path, json=rules))
+    text = '#tool:describe_schema:{"datasource_id":"a"} #tool:list_datasources:{} #text:5:25'
+    turn_id = await ask(room, conversation, text)
+    await room.until(lambda: room.state.turns.get(turn_id, {}).get("status") == "awaiting_approval")
+    first, second = room.state.executions
+    changed = {"datasource_id": "b"}
+    for person in (team.ada, team.grace):
+        word = {"decision": "approve", "arguments": changed}
+        checked(await person.post(f"/api/tool-executions/{first}/decision", json=word))
+    await room.until(lambda: room.state.executions[first]["status"] == "failed")
+    word = {"decision": "deny", "note": "not now"}
+    checked(await team.grace.post(f"/api/tool-executions/{second}/decision", json=word))
+    await room.turn(turn_id)
+
+
 async def failed(team: Team, room: RoomClient, conversation: str) -> None:
     """A model that refuses."""
     await room.turn(await ask(room, conversation, "#status:401"))
@@ -147,8 +166,8 @@ async def conversations(team: Team, room: RoomClient, conversation: str) -> None
 
 
 SCENARIOS: tuple[Play, ...] = (
-    plain, tools, steps, failed, retry, worker_killed, stop, queued, interrupt, characters,
-    conversations,
+    plain, tools, approval, steps, failed, retry, worker_killed, stop, queued, interrupt,
+    characters, conversations,
 )  # fmt: skip
 
 

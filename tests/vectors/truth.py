@@ -94,7 +94,8 @@ class Truth:
                     "parameters": json.loads(call["function"]["arguments"]),
                     "status": "pending", "attempt": 0, "result": None, "error": None,
                     "execution_time_ms": None, "created_at": call["created_at"],
-                    "temporal_url": None,
+                    "temporal_url": None, "requires_approval": call["requires_approval"],
+                    "approval": None,
                 }
             )  # fmt: skip
 
@@ -165,9 +166,9 @@ def shown(rest: dict[str, Any]) -> dict[str, Any]:
                     "status": m["status"], "epoch": m["epoch"], "text": m["content"],
                     "sha256": digest(m["content"]),
                     "tools": [
-                        {name: e[name] for name in
+                        {name: e.get(name) for name in
                          ("id", "tool_call_id", "tool_name", "status", "attempt", "result",
-                          "error", "execution_time_ms")}
+                          "error", "execution_time_ms", "approval")}
                         for e in m["tool_executions"]
                     ],
                 }

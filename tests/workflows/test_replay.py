@@ -72,6 +72,8 @@ def test_the_histories_tell_what_their_names_say() -> None:
     reply, tool, finish = "generate_reply", "run_tool", "finish_turn"
     assert activities("plain-1") == [reply, finish]
     assert activities("tools-1") == [reply, tool, tool, reply, finish]
+    assert activities("approval-1") == [reply, tool, tool, reply, finish]
+    assert {"WORKFLOW_EXECUTION_SIGNALED", "TIMER_STARTED"} <= kinds("approval-1")
     assert activities("steps-1") == [reply, tool] * 3 + [finish]
     assert attempts("retry-1") == attempts("retry-2") == attempts("worker_killed-1") == 2
     assert "ACTIVITY_TASK_FAILED" in kinds("refused-1")

@@ -36,6 +36,48 @@ export interface ToolError {
   message: string
 }
 
+export type Approvers = 'editor' | 'owner' | 'admin'
+export type Scope = 'once' | 'turn' | 'conversation'
+
+/** What one person said to a question. */
+export interface Vote {
+  user: Person
+  decision: 'approve' | 'deny'
+  note: string | null
+  scope: Scope
+  at: string
+}
+
+/** A question to people about a call, and how it was decided. */
+export interface Approval {
+  question: number
+  approvers: Approvers
+  approvals: number
+  not_asker: boolean
+  asked_at: string
+  expires_at: string | null
+  /** Null while the question stands. */
+  decision: 'approved' | 'denied' | 'expired' | null
+  decided_by: Person | null
+  decided_at: string | null
+  /** What is to run, or ran, where it is not what the model sent. */
+  arguments: Record<string, unknown> | null
+  changed_by: Person | null
+  note: string | null
+  scope: Scope
+  /** The earlier approval by which this call need not ask. */
+  grant_id: string | null
+  votes: Vote[]
+}
+
+/** What a person says to a question. */
+export interface Word {
+  decision: 'approve' | 'deny'
+  arguments?: Record<string, unknown>
+  note?: string
+  scope?: Scope
+}
+
 export interface ToolExecution {
   id: string
   turn_id: string
@@ -52,6 +94,8 @@ export interface ToolExecution {
   execution_time_ms: number | null
   created_at: string
   temporal_url?: string | null
+  requires_approval?: boolean
+  approval?: Approval | null
   stalled?: Stalled | null
   intervention?: Intervention | null
 }
@@ -294,6 +338,7 @@ export interface ToolResultData extends Durable {
   temporal_url?: string | null
   stalled?: Stalled | null
   intervention?: Intervention | null
+  approval?: Approval | null
 }
 
 export interface TypingData extends InRoom {
@@ -351,7 +396,7 @@ export interface ClientData {
   leave_project: { project_id: string }
   user_message: UserMessageData
   stop_turn: { turn_id: string }
-  tool_decision: { tool_execution_id: string; decision: 'approve' | 'deny'; note?: string }
+  tool_decision: Word & { tool_execution_id: string }
   typing: { conversation_id: string }
   ping: Record<string, never>
 }

@@ -159,6 +159,7 @@ export function applyToolResult(thread: Thread, data: ToolResultData): void {
     execution.error = data.error ?? null
     execution.execution_time_ms = data.execution_time_ms ?? null
     if (data.temporal_url) execution.temporal_url = data.temporal_url
+    execution.approval = data.approval ?? null
     execution.stalled = data.stalled ?? null
     execution.intervention = data.intervention ?? null
   }
@@ -180,6 +181,8 @@ function pendingExecution(call: AnnouncedCall, data: ToolCallData, at: number): 
     error: null,
     execution_time_ms: null,
     created_at: call.created_at ?? new Date(at).toISOString(),
+    requires_approval: call.requires_approval,
+    approval: null,
   }
 }
 

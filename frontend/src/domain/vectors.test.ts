@@ -238,6 +238,7 @@ function shown(room: Room, message: Message): unknown {
     result: execution.result,
     error: execution.error,
     execution_time_ms: execution.execution_time_ms,
+    approval: execution.approval ?? null,
   }))
   return { id, role, turn_id, status, epoch, text, sha256, tools }
 }

@@ -13,6 +13,7 @@ import type {
   ServerEvent,
   ToolExecution,
   ToolRun,
+  Word,
 } from '@/api/events'
 import { OPEN_TURN } from '@/api/events'
 import type { Problem } from '@/domain/errors'
@@ -315,12 +316,13 @@ export const useChatStore = defineStore('chat', () => {
     }
   }
 
-  async function decide(executionId: string, decision: 'approve' | 'deny'): Promise<void> {
-    try {
-      await connection.decide({ tool_execution_id: executionId, decision })
-    } catch (error) {
-      notices.addError(error)
-    }
+  /**
+   * Says a person's word to a call that asks; what follows is told by the room.
+   *
+   * @throws What the server, or the connection, says: it belongs beside what was decided.
+   */
+  async function decide(executionId: string, word: Word): Promise<void> {
+    await connection.decide({ tool_execution_id: executionId, ...word })
   }
 
   /**

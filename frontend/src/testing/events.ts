@@ -1,5 +1,6 @@
 /** Events as a server sends them, for tests: each builder fills in what a case does not care about. */
 import type {
+  Approval,
   AssistantResponseData,
   Conversation,
   Message,
@@ -180,6 +181,27 @@ export function toolResult(seq: number, changes: Partial<ToolResultData> = {}): 
 
 export function joined(changes: Partial<ProjectJoinedData> = {}): ProjectJoinedData {
   return { project_id: PROJECT, seq: 0, recovered: false, live: [], presence: [], ...changes }
+}
+
+export function approval(changes: Partial<Approval> = {}): Approval {
+  return {
+    question: 1,
+    approvers: 'editor',
+    approvals: 1,
+    not_asker: false,
+    asked_at: '2026-03-01T10:00:01Z',
+    expires_at: '2026-03-01T11:00:01Z',
+    decision: null,
+    decided_by: null,
+    decided_at: null,
+    arguments: null,
+    changed_by: null,
+    note: null,
+    scope: 'once',
+    grant_id: null,
+    votes: [],
+    ...changes,
+  }
 }
 
 export function execution(changes: Partial<ToolExecution> = {}): ToolExecution {

@@ -5,7 +5,7 @@ import { nextTick } from 'vue'
 
 import type { ToolExecution } from '@/api/events'
 import { useChatStore } from '@/stores/chat'
-import { execution } from '@/testing/events'
+import { approval, execution } from '@/testing/events'
 
 import ToolCard from './ToolCard.vue'
 
@@ -141,12 +141,18 @@ describe('states', () => {
     expect(wrapper.attributes('data-stalled')).toBeUndefined()
   })
 
-  test('a call that waits for approval is open, and passes the decision on', async () => {
-    const wrapper = card({ status: 'awaiting_approval', tool_name: 'write_file' })
+  test('a call that waits for approval is open, and says what it would do', () => {
+    const wrapper = card({ status: 'awaiting_approval', approval: approval() })
     expect(wrapper.attributes('open')).toBeDefined()
-    const decide = vi.spyOn(useChatStore(), 'decide').mockResolvedValue()
-    await find(wrapper, 'deny').trigger('click')
-    expect(decide).toHaveBeenCalledWith('e1', 'deny')
+    expect(find(wrapper, 'tool-summary').text()).toBe('Waits for approval · SELECT 1')
+    expect(find(wrapper, 'approve').exists()).toBe(true)
+  })
+
+  test('what people changed is what is shown to run', () => {
+    const changed = { query: 'SELECT 2' }
+    const wrapper = card({ approval: approval({ decision: 'approved', arguments: changed }) })
+    expect(find(wrapper, 'tool-sql').text()).toBe('SELECT 2')
+    expect(find(wrapper, 'argument-difference').text()).toContain('SELECT 1')
   })
 })
 
