@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from threading import Event
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ MAX_MATCHES = 200
 MAX_QUERY_CHARS = 200
 LINE_BYTES = 64 * 1024  # a longer line is searched in pieces
 WIDE_BYTES = 4 * 1024 * 1024  # of a file in UTF-16
+BOM = "\ufeff"
 CONTEXT_CHARS = 120
 # A search leaves the rest of its deadline to everything around it.
 SEARCH_SECONDS = 7.0
@@ -107,21 +108,20 @@ def _search(folder: Folder, names: Names, query: str, stop: Event) -> dict[str, 
 
 
 def _lines(
-    file: FileIO, overlap: int, until: float, stop: Event
+    file: BufferedReader, overlap: int, until: float, stop: Event
 ) -> Iterator[tuple[int, str | None]]:
     """Lines with their numbers from 1; None when the time is over, nothing for what is no text."""
-    head = file.read(HEAD_BYTES) or b""
+    head = file.read(HEAD_BYTES)
     encoding = encoding_of(head)
     if encoding is None:
         return
     file.seek(0)
-    reader = BufferedReader(file)
     number, seen, rest = 1, 0, b""
     if encoding.startswith("utf-16"):
-        text = (file.read(WIDE_BYTES) or b"").decode(encoding, errors="replace")
-        yield from enumerate(text.splitlines(), 1)
+        text = file.read(WIDE_BYTES).decode(encoding, errors="replace")
+        yield from enumerate(text.removeprefix(BOM).splitlines(), 1)
         return
-    while raw := reader.readline(LINE_BYTES):
+    while raw := file.readline(LINE_BYTES):
         seen += len(raw)
         if seen > _BREATHE_EVERY:
             seen = 0
@@ -131,7 +131,8 @@ def _lines(
                 yield number, None
                 return
             time.sleep(0.001)  # for those who share the interpreter
-        yield number, (rest + raw).decode(encoding, errors="replace").rstrip("\r\n")
+        line = (rest + raw).decode(encoding, errors="replace").rstrip("\r\n")
+        yield number, line.removeprefix(BOM) if number == 1 else line
         if raw.endswith(b"\n"):
             number, rest = number + 1, b""
         else:

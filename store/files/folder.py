@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 from threading import Event
 from uuid import UUID
@@ -29,6 +29,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Deeper than any path of ours, for what an operator has put there.
 _MAX_WALK_DEPTH = 4 * MAX_DEPTH
 _CREATING_ATTEMPTS = 3
+BUFFER_BYTES = 64 * 1024
 
 
 def project_folder(files_dir: Path, tenant_id: UUID, project_id: UUID) -> Path:
@@ -88,7 +89,7 @@ class Folder:
 
     # --- reading --------------------------------------------------------------------------------
 
-    def open(self, names: Names) -> tuple[FileIO, Entry]:
+    def open(self, names: Names) -> tuple[BufferedReader, Entry]:
         """Open a file for reading.
 
         Raises:
@@ -101,10 +102,11 @@ class Folder:
                 raise NotFound
             _require_file(status)
             try:
-                file = FileIO(os.open(names[-1], _FILE, dir_fd=parent), "rb")
+                descriptor = os.open(names[-1], _FILE, dir_fd=parent)
             except OSError as error:
                 raise NotFound from error
-        found = os.fstat(file.fileno())
+        file = BufferedReader(FileIO(descriptor, "rb"), BUFFER_BYTES)
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             file.close()
             raise NotFound

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import FileIO
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -61,7 +61,7 @@ class OpenFile:
     """A file that is being read. Whatever is written meanwhile, it stays what it was."""
 
     entry: Entry
-    _file: FileIO
+    _file: BufferedReader
     _files: "ProjectFiles"
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
@@ -77,7 +77,7 @@ class OpenFile:
 
     def _read(self, start: int, length: int, _stop: Event) -> bytes:
         self._file.seek(start)
-        return self._file.read(length) or b""
+        return self._file.read(length)
 
     def close(self) -> None:
         """Let go of it."""

@@ -46,7 +46,7 @@ def test_every_code_is_documented(code: str) -> None:
 
 
 def test_every_tool_is_documented() -> None:
-    for tool in default_tools(None):  # type: ignore[arg-type]
+    for tool in default_tools(None, None):  # type: ignore[arg-type]
         assert named(tool.name)
 
 

@@ -82,6 +82,7 @@ def requests(ids: Mapping[str, str]) -> list[tuple[str, str, dict[str, Any] | No
         ("PATCH", source, {"name": "mine"}),
         ("DELETE", source, None),
         ("POST", f"{source}/test", None),
+        ("GET", f"{project}/files", None),
         ("GET", f"{project}/tool-policies", None),
         ("PUT", f"{project}/tool-policies", {"items": []}),
         ("GET", f"{project}/conversations", None),

@@ -40,6 +40,12 @@ def test_one_worker_service_per_queue() -> None:
     assert sorted(queues) == sorted(Queue)
 
 
+def test_edges_and_tool_workers_share_the_files() -> None:
+    for name in OURS:
+        shares = "files:/var/lib/everturn" in OURS[name].get("volumes", [])
+        assert shares == (name == "edge" or name.startswith("worker-tools-")), name
+
+
 def test_two_edges_stand_behind_the_proxy() -> None:
     assert SERVICES["edge"]["deploy"]["replicas"] == 2
     assert "server edge:8000" in COMPOSE["configs"]["nginx"]["content"]

@@ -6,7 +6,10 @@ import pytest
 from activities.tools.registry import Registry, default_tools
 from activities.tools.sql import postgresql
 from embedded.postgres import running
+from store.database import Database
 from store.datasource.pools import Pools
+from store.files.project_files import ProjectFiles
+from tests.system import sqlalchemy_url
 from tests.tools import mariadb
 from tests.tools.world import SHOP, Caller, Shop, sink
 
@@ -66,8 +69,18 @@ async def pools(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def registry(pools):
-    return Registry(default_tools(pools))
+def registry(pools, project_files):
+    return Registry(default_tools(pools, project_files))
+
+
+@pytest.fixture(scope="session")
+async def project_files(server, tmp_path_factory):
+    """For reading; what is written needs projects (tests/files)."""
+    database = Database(sqlalchemy_url(server.app_dsn), application_name="tests")
+    files = ProjectFiles(database, tmp_path_factory.mktemp("project-files"))
+    yield files
+    files.close()
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -248,14 +248,16 @@ async def test_a_tenants_datasources_share_its_places(registry, shop):
     await asyncio.gather(*slow, return_exceptions=True)
 
 
-async def test_idle_connections_close_and_changed_datasources_get_new_ones(shop, tmp_path):
+async def test_idle_connections_close_and_changed_datasources_get_new_ones(
+    shop, project_files, tmp_path
+):
     from activities.tools.registry import Registry, default_tools
 
     pools = Pools(LOOPBACK, tmp_path, idle=timedelta(seconds=0.3))
     try:
         before = await shop.connections()
         source = shop.source()
-        caller = Caller(Registry(default_tools(pools)), [source])
+        caller = Caller(Registry(default_tools(pools, project_files)), [source])
         await caller.query("SELECT 1")
         assert await shop.connections() == before + 1
         changed = shop.source("writer", id=source.id, tenant_id=source.tenant_id, version=2)

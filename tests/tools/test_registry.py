@@ -20,6 +20,7 @@ def query_tool(registry):
 def test_built_in_tools(registry):
     assert [spec["function"]["name"] for spec in registry.specs()] == [
         "list_datasources", "describe_schema", "database_query",
+        "list_files", "search_files", "read_file", "write_file",
     ]  # fmt: skip
     for name in ("list_datasources", "describe_schema", "database_query"):
         tool = registry.get(name)
@@ -33,8 +34,8 @@ def test_other_names_do_not_exist(registry, name):
     assert registry.get(name) is None
 
 
-def test_a_name_is_given_once(pools):
-    tools = default_tools(pools)
+def test_a_name_is_given_once(pools, project_files):
+    tools = default_tools(pools, project_files)
     with pytest.raises(ValueError, match="two tools"):
         Registry([*tools, tools[0]])
 
@@ -63,6 +64,10 @@ def test_specs_say_which_fields_are_needed(registry):
         "list_datasources": (set(), set()),
         "describe_schema": ({"datasource_id", "table"}, {"datasource_id"}),
         "database_query": ({"datasource_id", "query"}, {"datasource_id", "query"}),
+        "list_files": ({"path"}, set()),
+        "search_files": ({"query", "path"}, {"query"}),
+        "read_file": ({"path", "offset", "limit", "table"}, {"path"}),
+        "write_file": ({"path", "content"}, {"path", "content"}),
     }
 
 

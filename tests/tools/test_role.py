@@ -118,7 +118,7 @@ async def test_our_database_is_refused_under_any_name(server, tmp_path, host):
     assert caught.value.specific_code == "own_database"
 
 
-async def test_our_database_is_refused_by_the_tools(server, shop, tmp_path):
+async def test_our_database_is_refused_by_the_tools(server, shop, project_files, tmp_path):
     from activities.tools.registry import Registry, default_tools
 
     pools = Pools(LOOPBACK, tmp_path, lambda: own_identity(server.app_dsn))
@@ -127,7 +127,7 @@ async def test_our_database_is_refused_by_the_tools(server, shop, tmp_path):
             config={**shop.source().config, "database": "everturn", "user": "everturn_app"},
             secret=server.keys.app_password,
         )
-        caller = Caller(Registry(default_tools(pools)), [source])
+        caller = Caller(Registry(default_tools(pools, project_files)), [source])
         with pytest.raises(ToolRefused, match="own_database"):
             await caller.query("SELECT 1")
         with pytest.raises(ToolRefused, match="own_database"):

@@ -1,6 +1,6 @@
 """A piece of a text file, as much as the model is shown, cut between characters."""
 
-from io import FileIO
+from io import BufferedReader
 from typing import Any
 
 from activities.tools.bounds import MAX_MODEL_BYTES, size
@@ -13,12 +13,12 @@ _ROOM = MAX_MODEL_BYTES - 4096
 _LONGEST_CHARACTER = 4
 
 
-def text_slice(file: FileIO, entry: Entry, offset: int, limit: int) -> dict[str, Any]:
+def text_slice(file: BufferedReader, entry: Entry, offset: int, limit: int) -> dict[str, Any]:
     """Up to `limit` bytes of a file from byte `offset` on; blocks.
 
     Fewer, where the model is not shown more at once: `next_offset` is where the rest begins.
     """
-    head = file.read(HEAD_BYTES) or b""
+    head = file.read(HEAD_BYTES)
     encoding = encoding_of(head)
     about = {"path": entry.path, "size": entry.size}
     if encoding is None:
@@ -29,7 +29,7 @@ def text_slice(file: FileIO, entry: Entry, offset: int, limit: int) -> dict[str,
     wide = encoding.startswith("utf-16")
     offset -= offset % 2 if wide else 0
     file.seek(offset)
-    raw = file.read(min(limit, _ROOM) + _LONGEST_CHARACTER) or b""
+    raw = file.read(min(limit, _ROOM) + _LONGEST_CHARACTER)
     if encoding == "utf-8" and offset:
         skipped = _continued(raw)
         raw, offset = raw[skipped:], offset + skipped

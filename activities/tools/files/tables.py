@@ -3,7 +3,7 @@
 import codecs
 import csv
 from collections.abc import Iterator
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from threading import Event
 from typing import Any
 
@@ -21,13 +21,15 @@ _DELIMITERS = ",;\t|"
 _STOP_EVERY = 1_000
 
 
-def table_slice(file: FileIO, entry: Entry, offset: int, limit: int, stop: Event) -> dict[str, Any]:
+def table_slice(
+    file: BufferedReader, entry: Entry, offset: int, limit: int, stop: Event
+) -> dict[str, Any]:
     """Up to `limit` rows after the first `offset` ones; the line above all is their header. Blocks.
 
     Raises:
         ToolFailed: It is no table.
     """
-    head = file.read(HEAD_BYTES) or b""
+    head = file.read(HEAD_BYTES)
     encoding = encoding_of(head)
     if encoding is None or encoding.startswith("utf-16"):
         raise ToolFailed("This file is no table of text. Leave `table` out.")
@@ -60,19 +62,15 @@ def table_slice(file: FileIO, entry: Entry, offset: int, limit: int, stop: Event
     }  # fmt: skip
 
 
-def _lines(file: FileIO, encoding: str) -> Iterator[str]:
-    reader = BufferedReader(file)
+def _lines(file: BufferedReader, encoding: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    try:
-        first = True
-        while line := reader.readline(MAX_LINE_BYTES):
-            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                raise ToolFailed("A line of this file is too long for a table. Leave `table` out.")
-            text = decoder.decode(line)
-            yield text.removeprefix("\ufeff") if first else text
-            first = False
-    finally:
-        reader.detach()
+    first = True
+    while line := file.readline(MAX_LINE_BYTES):
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            raise ToolFailed("A line of this file is too long for a table. Leave `table` out.")
+        text = decoder.decode(line)
+        yield text.removeprefix("\ufeff") if first else text
+        first = False
 
 
 def _delimiter(entry: Entry, head: bytes, encoding: str) -> str:
