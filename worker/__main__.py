@@ -13,6 +13,7 @@ from datetime import timedelta
 import uvloop
 from temporalio.service import RPCError
 
+from store.mcp.operator import ConfigurationError
 from store.secrets import SecretError
 from store.settings import Settings
 from store.telemetry import configure_logging
@@ -71,7 +72,7 @@ def main() -> int:
     except NotPromoted as exc:
         print(f"worker: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
         return 1
-    except SecretError as exc:
+    except (SecretError, ConfigurationError) as exc:
         print(f"worker: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
         return 2
     return 0
