@@ -12,6 +12,7 @@ import uvicorn
 from api.app import create_app, with_sockets
 from api.server import PatientlessHttp, PatientlessSocket
 from store.limits import MAX_FRAME_BYTES
+from store.mcp.operator import Commands, ConfigurationError
 from store.secrets import KeyRing, SecretError
 from store.settings import Settings
 from store.telemetry import configure_logging
@@ -39,7 +40,8 @@ def main() -> int:
     logging.getLogger("uvicorn.error").addFilter(_not_a_clients_fault)
     try:
         KeyRing([key.get_secret_value() for key in settings.secret_keys])
-    except SecretError as exc:
+        Commands.read(settings.mcp_stdio)
+    except (SecretError, ConfigurationError) as exc:
         print(f"edge: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
         return 2
     if not settings.database_url.get_secret_value():

@@ -14,6 +14,7 @@ import uvloop
 from temporalio.service import RPCError
 
 from activities.tools.plugins import BrokenPlugin
+from store.mcp.operator import ConfigurationError
 from store.secrets import SecretError
 from store.settings import Settings
 from store.telemetry import configure_logging
@@ -72,7 +73,7 @@ def main() -> int:
     except NotPromoted as exc:
         print(f"worker: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
         return 1
-    except (SecretError, BrokenPlugin) as exc:
+    except (SecretError, BrokenPlugin, ConfigurationError) as exc:
         print(f"worker: {exc}", file=sys.stderr)  # noqa: T201 -- for the person at the terminal
         return 2
     return 0

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from activities.tools.bounds import CUT_MARK
 from store.texts import cut
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 MAX_ERROR_CHARS = 1_500
 MAX_ATTACHMENTS = 50
 MAX_FIELD_CHARS = 500
+MAX_DEPTH = 64
 
 
 def result_of(result: "CallToolResult") -> dict[str, Any]:
@@ -17,10 +19,25 @@ def result_of(result: "CallToolResult") -> dict[str, Any]:
     texts, attachments = _parts(result)
     made: dict[str, Any] = {"text": "\n\n".join(texts)}
     if result.structured_content is not None:
-        made["structured"] = result.structured_content
+        made["structured"] = _storable(result.structured_content)
     if attachments:
         made["attachments"] = attachments[:MAX_ATTACHMENTS]
     return made
+
+
+def _storable(value: Any, depth: int = 1) -> Any:
+    """Without what JSON allows and our tables do not: whole numbers of any size, any depth."""
+    if isinstance(value, (dict, list)) and depth > MAX_DEPTH:
+        return CUT_MARK
+    match value:
+        case dict():
+            return {key: _storable(item, depth + 1) for key, item in value.items()}
+        case list():
+            return [_storable(item, depth + 1) for item in value]
+        case int() if not -(2**63) <= value < 2**63:
+            return cut(hex(value), MAX_FIELD_CHARS)
+        case _:
+            return value
 
 
 def failure_text(result: "CallToolResult") -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from activities.tools.bounds import CUT_MARK, MAX_STORED_BYTES, shrink
 from activities.tools.mcp_results import result_of
 from store.mcp import session
 from store.mcp.client import talk, tools_of
 from store.mcp.endpoint import Endpoint
 from store.mcp.errors import McpTrouble
 from store.mcp.surroundings import Surroundings
+from store.texts import clean_json
 from tests.mcp.conftest import GoodServer
 from tests.mcp.hostile_server import FLOOD_BYTES, HostileServer, tool
 
@@ -281,3 +283,18 @@ async def test_lists_are_bounded(hostile: HostileServer, surroundings: Surroundi
     }  # fmt: skip
     assert "another document" in reasons["remote"]
     assert hostile.calls("tools/list")
+
+
+async def test_results_can_be_stored(hostile: HostileServer, surroundings: Surroundings) -> None:
+    deep: Any = 1
+    for _ in range(150):
+        deep = {"d": deep}
+    hostile.result["structuredContent"] = {
+        "large": 10**30, "most": 2**63 - 1, "text": "\0 nul", "yes": True, "deep": deep,
+    }  # fmt: skip
+    made = await call(Endpoint(hostile.url()), "look", {}, surroundings)
+    stored = shrink(clean_json(made), MAX_STORED_BYTES)["structured"]
+    assert stored["large"] == hex(10**30)
+    assert (stored["most"], stored["yes"]) == (2**63 - 1, True)
+    assert "\0" not in stored["text"]
+    assert CUT_MARK in json.dumps(stored["deep"], ensure_ascii=False)
