@@ -14,12 +14,14 @@ import asyncpg
 
 from store.datasource import mysql
 from store.datasource.config import (
+    DuckdbConfig,
     MysqlConfig,
     PostgresqlConfig,
     SqliteConfig,
     check_secret,
     parse_config,
 )
+from store.datasource.duckdb import bound_files
 from store.datasource.mysql_role import inspect_user
 from store.datasource.postgresql import connect, unreachable
 from store.datasource.role import Identity, RoleReport, identity, inspect_role
@@ -87,6 +89,9 @@ async def check_datasource(
             connection = await asyncio.to_thread(open_file, surroundings.project_folder, parsed)
             connection.close()
             report = RoleReport(role="")
+        case DuckdbConfig():
+            await asyncio.to_thread(_check_files, surroundings.project_folder, parsed)
+            report = RoleReport(role="")
         case _:
             report = RoleReport(role="")
     report.require_accepted()
@@ -115,3 +120,8 @@ async def _check_mysql(config: MysqlConfig, secret: str, surroundings: Surroundi
         raise mysql.unreachable(error) from None
     finally:
         connection.close()
+
+
+def _check_files(folder: Path, config: DuckdbConfig) -> None:
+    with bound_files(folder, config):
+        pass  # they are there, and of the kinds their names say

@@ -20,7 +20,7 @@ from activities.tools.tool import (
     ToolTooLarge,
     ToolUnavailable,
 )
-from store.datasource.sqlite import project_folder
+from store.datasource.files import project_folder
 from tests.tools.world import Caller
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"

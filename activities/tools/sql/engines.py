@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from activities.tools.sql.duckdb import DuckdbEngine
 from activities.tools.sql.engine import Engine
 from activities.tools.sql.mysql import MysqlEngine
 from activities.tools.sql.postgresql import PostgresqlEngine
@@ -15,4 +16,5 @@ def engines(pools: Pools) -> Mapping[str, Engine]:
         "postgresql": PostgresqlEngine(pools),
         "mysql": MysqlEngine(pools),
         "sqlite": SqliteEngine(pools),
+        "duckdb": DuckdbEngine(pools),
     }
