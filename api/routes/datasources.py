@@ -18,8 +18,8 @@ from store.access import Role
 from store.audit import Actor
 from store.datasource.check import Surroundings, check_datasource, own_identity
 from store.datasource.config import MAX_SECRET_CHARS
-from store.datasource.role import RoleReport
 from store.datasource.files import project_folder
+from store.datasource.role import RoleReport
 from store.errors import Conflict, Invalid, Refusal
 from store.principal import Principal
 from store.secrets import SecretError

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import duckdb
@@ -24,9 +25,9 @@ from activities.tools.tool import (
 from store.datasource.files import project_folder
 from tests.tools.world import Caller
 
-ENDLESS = (
-    "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range % 7 = b.range % 3"
-)
+ENDLESS = "SELECT count(*) FROM range(100000000000000) WHERE range % 7 = 3"
+
+PWNED = Path("/tmp/pwned")
 
 SCHEMA = """
 CREATE TABLE orders (
@@ -74,7 +75,8 @@ def project(pools, registry):
     (data / "Über uns; --.csv").write_text("a\n7\n")
     (data / "events.jsonl").write_text('{"a": 1, "b": [1, 2]}\n{"a": 2, "b": []}\n')
     duckdb.connect().execute(
-        f"COPY (SELECT n AS id, n * 2 AS twice FROM range(3000) AS r(n)) TO '{data}/numbers.parquet'"
+        "COPY (SELECT n AS id, n * 2 AS twice FROM range(3000) AS r(n))"
+        f" TO '{data}/numbers.parquet'"
     )
     (data / "notes.txt").write_text("CANARY")
     (made.folder / "secret.csv").write_text("token\nCANARY-SECRET\n")
@@ -151,6 +153,7 @@ REFUSED = {
     "parameter": "SELECT $1",
     "question": "SELECT ?",
     "unknown-function": "SELECT no_such_function(1)",
+    "pivot": "SELECT * FROM (PIVOT lines ON article USING count(*))",
     "detach": "DETACH data",
     "comment-on": "COMMENT ON TABLE orders IS 'x'",
     "long": "SELECT '" + "x" * 40_000 + "'",
@@ -175,43 +178,45 @@ PASSES = {
     "from first": ("FROM orders SELECT count(*)", [[1500]]),
     "order kept": ("SELECT id FROM orders ORDER BY id DESC LIMIT 2 OFFSET 2", [[1498], [1497]]),
     "aggregate": (
-        'SELECT "delete", count(*), sum(total), list(id ORDER BY id) FROM orders WHERE id < 5'
-        " GROUP BY ALL ORDER BY 1",
+        ('SELECT "delete", count(*), sum(total), list(id ORDER BY id) FROM orders WHERE id < 5'
+        " GROUP BY ALL ORDER BY 1"),
         [[False, 2, 5.0, [1, 3]], [True, 2, 7.5, [2, 4]]],
     ),
-    "join": ("SELECT o.id, l.article FROM orders o JOIN lines l ON l.order_id = o.id ORDER BY 1", [[1, "a"], [2, "b"]]),
+    "join": (
+        "SELECT o.id, l.article FROM orders o JOIN lines l ON l.order_id = o.id ORDER BY 1",
+        [[1, "a"], [2, "b"]],
+    ),
     "view": ("SELECT * FROM plain WHERE id = 2", [[2, "CUSTOMER 2"]]),
     "qualify": (
         "SELECT id FROM orders QUALIFY row_number() OVER (ORDER BY id DESC) = 1", [[1500]]
     ),
-    "case": ("SELECT CASE WHEN id > 1 THEN 'no' ELSE 'one' END FROM orders WHERE id = 1", [["one"]]),
+    "case": ("SELECT CASE WHEN id > 1 THEN 'no' ELSE 'one' END FROM orders LIMIT 1", [["one"]]),
     "types": (
-        "SELECT 1::hugeint * 9007199254740993, 1.10::decimal(9,2), 'NaN'::double,"
+        ("SELECT 1::hugeint * 9007199254740993, 1.10::decimal(9,2), 'NaN'::double,"
         " 'infinity'::timestamp, DATE '2024-05-06', TIMESTAMP '2024-05-06 07:08:09',"
         " TIMESTAMPTZ '2024-05-06 07:08:09+00', TIME '07:08:09', INTERVAL 1 DAY, '\\xff'::blob,"
         " {'a': 1, 'b': [1, NULL]}, MAP {'k': 1}, NULL, true, '101'::bit,"
-        " '00000000-0000-0000-0000-000000000001'::uuid, [1.5, 2], '{\"a\": 1}'::json",
+        " '00000000-0000-0000-0000-000000000001'::uuid, [1.5, 2], '{\"a\": 1}'::json"),
         [["9007199254740993", 1.1, "NaN", "infinity", "2024-05-06", "2024-05-06T07:08:09",
           "2024-05-06T07:08:09+00:00", "07:08:09", "1 day", "\\xff", {"a": 1, "b": [1, None]},
           {"k": 1}, None, True, "101", "00000000-0000-0000-0000-000000000001", [1.5, 2],
           {"a": 1}]],
     ),
     "expressions": (
-        "SELECT [x + 1 FOR x IN [1, 2]], list_transform([1], lambda y: y * 2), 5 // 2, 2 ** 3,"
+        ("SELECT [x + 1 FOR x IN [1, 2]], list_transform([1], lambda y: y * 2), 5 // 2, 2 ** 3,"
         " 'a' || 'b', 'abc' LIKE 'a%', 'abc' ~ 'a.c', 1 BETWEEN 0 AND 2, 1 IN (1, 2),"
-        " TRY_CAST('x' AS int), coalesce(NULL, 1), [1, 2, 3][1:2]",
+        " TRY_CAST('x' AS int), coalesce(NULL, 1), [1, 2, 3][1:2]"),
         [[[2, 3], [2], 2, 8, "ab", True, True, True, True, None, 1, [1, 2]]],
     ),
     "dates": (
-        "SELECT date_trunc('month', DATE '2024-05-06'), extract(year FROM DATE '2024-05-06'),"
-        " strftime(DATE '2024-05-06', '%Y-%m')",
-        [["2024-05-01", 2024, "2024-05"]],
+        ("SELECT date_trunc('month', DATE '2024-05-06'), extract(year FROM DATE '2024-05-06'),"
+        " strftime(DATE '2024-05-06', '%Y-%m')"),
+        [["2024-05-01T00:00:00", 2024, "2024-05"]],
     ),
     "star": ("SELECT * EXCLUDE (total, customer) FROM orders WHERE id = 1", [[1, False]]),
     "range": ("SELECT * FROM range(3)", [[0], [1], [2]]),
     "same names": ("SELECT 1 AS a, 2 AS a", [[1, 2]]),
     "no rows": ("SELECT id FROM orders WHERE false", []),
-    "pivot": ("SELECT * FROM (PIVOT lines ON article USING count(*)) ORDER BY 1", [[1, 1, 0], [2, 0, 1]]),
 }  # fmt: skip
 
 
@@ -220,7 +225,7 @@ async def refusal_of(project, caller, query):
     with pytest.raises(ToolError) as caught:
         await caller.query(query)
     assert project.state() == before
-    assert not os.path.exists("/tmp/pwned")
+    assert not PWNED.exists()
     assert "CANARY" not in caught.value.message
     return caught.value
 
@@ -228,7 +233,7 @@ async def refusal_of(project, caller, query):
 @pytest.mark.parametrize("case", REFUSED)
 async def test_refused(case, project):
     error = await refusal_of(project, project.caller(), REFUSED[case])
-    if case not in {"S05-into"}:  # no SQL of DuckDB's
+    if case != "S05-into":  # no SQL of DuckDB's
         assert isinstance(error, ToolRefused), error.message
         assert error.message.startswith("Refused by the rule '"), error.message
 
@@ -268,8 +273,8 @@ async def test_what_is_not_bound_is_not_there(project):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x.csv", "/etc/passwd", "link.csv", "linked/x.csv", "pipe.csv", "none.csv", "wrong.duckdb",
-             "wrong.parquet", "data/notes.txt", "*.nothing", "../*.csv", "linked/*.csv"],
+    "path", ["../x.csv", "/etc/passwd", "link.csv", "linked/x.csv", "pipe.csv", "none.csv",
+             "wrong.duckdb", "wrong.parquet", "data/notes.txt", "*.nothing", "../*.csv", "linked/*.csv"],
 )  # fmt: skip
 async def test_paths_that_are_none(path, project):
     for name, target in (("link.csv", "/etc/passwd"), ("linked", "/etc")):
@@ -399,4 +404,4 @@ async def test_the_process_has_no_environment_and_cannot_write(project):
     ):
         with pytest.raises(duckdb.Error):
             connection.execute(query).fetchall()
-    assert not os.path.exists("/tmp/pwned")
+    assert not PWNED.exists()

@@ -8,7 +8,6 @@ no environment, no right to write and little memory. Ending the process ends the
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import struct
 import sys
@@ -83,19 +82,22 @@ class DuckdbProcess:
                 [file.descriptor for file in files],
             )
             await loop.sock_sendall(self._channel, text)
-            assert self._process.stdout is not None
-            data = await self._process.stdout.read(MAX_ANSWER_BYTES)
-            while piece := await self._process.stdout.read(MAX_ANSWER_BYTES):
-                data += piece
-                if len(data) > MAX_ANSWER_BYTES:
-                    break
-            found: dict[str, Any] = json.loads(data)
+            found: dict[str, Any] = json.loads(await self._said())
         except (OSError, ValueError) as error:
             raise ToolUnavailable(
                 "The query ended the process it ran in. Ask for less at once, or for simpler "
                 "expressions."
             ) from error
         return found
+
+    async def _said(self) -> bytes:
+        output, data = self._process.stdout, b""
+        while output is not None and len(data) <= MAX_ANSWER_BYTES:
+            piece = await output.read(MAX_ANSWER_BYTES)
+            if not piece:
+                break
+            data += piece
+        return data
 
     async def end(self) -> None:
         """End it, whatever it does."""

@@ -16,7 +16,7 @@ _NODES = """
 SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE
 ORDER_MODIFIER LIMIT_MODIFIER LIMIT_PERCENT_MODIFIER DISTINCT_MODIFIER ORDER_DEFAULT ASCENDING
 DESCENDING
-BASE_TABLE SUBQUERY JOIN TABLE_FUNCTION EXPRESSION_LIST EMPTY PIVOT COLUMN_DATA
+BASE_TABLE SUBQUERY JOIN TABLE_FUNCTION EXPRESSION_LIST EMPTY TYPE
 STAR COLUMN_REF POSITIONAL_REFERENCE VALUE_CONSTANT CASE_EXPR OPERATOR_CAST LAMBDA LAMBDA_REF
 FUNCTION COLLATE VALUE_DEFAULT
 CONJUNCTION_AND CONJUNCTION_OR COMPARE_EQUAL COMPARE_NOTEQUAL COMPARE_LESSTHAN COMPARE_GREATERTHAN
@@ -81,19 +81,8 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _judge(node: dict[str, Any]) -> None:
     kind = node.get("type")
-    # Types of data and of sampling are named in the same way as types of nodes; they have no class
-    # of node, and only texts for it.
-    is_node = isinstance(kind, str) and (
-        "class" in node or kind.endswith(_ENDINGS) or kind in NODES
-    )
-    if is_node and kind not in NODES:
-        if kind.endswith("_QUERY_NODE"):
-            raise Refused("read only", "only queries can be nested.")
-        if kind == "SHOW_REF":
-            raise Refused("read only", "use describe_schema instead of SHOW and DESCRIBE.")
-        if kind == "VALUE_PARAMETER":
-            raise Refused("parameters", "there are no values for parameters. Write the value.")
-        raise Refused("grammar", f"{kind} is not among the parts of SQL that can be used here.")
+    if isinstance(kind, str) and kind not in NODES and not kind.endswith("_TYPE_INFO"):
+        raise _unknown(kind)
     if kind == "TABLE_FUNCTION":
         name = str(node["function"].get("function_name", "")).lower()
         if name not in ALLOWED_TABLES:
@@ -104,7 +93,14 @@ def _judge(node: dict[str, Any]) -> None:
         _judge_table(node)
 
 
-_ENDINGS = ("_NODE", "_REF", "_MODIFIER")
+def _unknown(kind: str) -> Refused:
+    if kind.endswith("_QUERY_NODE"):
+        return Refused("read only", "only queries can be nested.")
+    if kind == "SHOW_REF":
+        return Refused("read only", "use describe_schema instead of SHOW and DESCRIBE.")
+    if kind == "VALUE_PARAMETER":
+        return Refused("parameters", "there are no values for parameters. Write the value.")
+    return Refused("grammar", f"{kind} is not among the parts of SQL that can be used here.")
 
 
 def _judge_function(node: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -44,6 +45,10 @@ _READERS = {"csv": "read_csv", "json": "read_json", "parquet": "read_parquet"}
 _NATIVE = frozenset(
     """BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT HUGEINT UHUGEINT
     FLOAT DOUBLE VARCHAR BLOB""".split()  # noqa: SIM905
+)
+# The query itself, which is judged: neither ANALYZE, which runs it, nor options.
+_EXPLAIN = re.compile(
+    r"\s*EXPLAIN\s+(?=(?:\(\s*)*(?:SELECT|WITH|FROM|VALUES|TABLE)\b)", re.IGNORECASE
 )
 _NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")
 
@@ -95,7 +100,7 @@ def _name(text: str) -> str:
 def open_files(files: list[dict[str, str]]) -> duckdb.DuckDBPyConnection:
     """A database that sees these files, and nothing else from now on."""
     connection = duckdb.connect(":memory:", config=_SETTINGS)
-    for statement in ("SET python_enable_replacement_scans = false", "SET TimeZone = 'UTC'"):
+    for statement in ("SET python_enable_replacements = false", "SET TimeZone = 'UTC'"):
         connection.execute(statement)
     for file in files:
         path = _literal(file["path"])
@@ -128,9 +133,12 @@ def _judged(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[str, boo
     (statement,) = statements
     text = statement.query
     explain = statement.type is duckdb.StatementType.EXPLAIN
-    judged = text.lstrip()[len("EXPLAIN") :] if explain else text
-    if explain and not text.lstrip()[: len("EXPLAIN")].upper() == "EXPLAIN":
-        raise duckdb_guard.Refused("explain", "write EXPLAIN first, and no comment before it.")
+    judged = text
+    if explain:
+        found = _EXPLAIN.match(text)
+        if found is None:
+            raise duckdb_guard.Refused("explain", "write EXPLAIN and then the query, no options.")
+        judged = text[found.end() :]
     if statement.type not in {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}:
         raise duckdb_guard.Refused(
             "read only", "only queries are allowed: SELECT, WITH … SELECT, FROM, VALUES, EXPLAIN."

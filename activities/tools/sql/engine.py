@@ -18,8 +18,8 @@ from activities.tools.tool import (
     ToolUnavailable,
 )
 from store.datasource.errors import FileUnusable
-from store.datasource.pools import Pools
 from store.datasource.files import project_folder
+from store.datasource.pools import Pools
 from store.errors import Refusal, Unavailable
 
 # We end before the executor's deadline does, so that the model is told which limit it was.
