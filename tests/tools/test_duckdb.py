@@ -23,6 +23,7 @@ from activities.tools.tool import (
     ToolUnavailable,
 )
 from store.datasource.files import project_folder
+from store.datasource.pools import Pools
 from tests.tools.world import Caller
 
 ENDLESS = "SELECT count(*) FROM range(100000000000000) WHERE range % 7 = 3"
@@ -220,12 +221,16 @@ PASSES = {
 }  # fmt: skip
 
 
+def is_pwned():
+    return PWNED.exists()
+
+
 async def refusal_of(project, caller, query):
     before = project.state()
     with pytest.raises(ToolError) as caught:
         await caller.query(query)
     assert project.state() == before
-    assert not PWNED.exists()
+    assert not is_pwned()
     assert "CANARY" not in caught.value.message
     return caught.value
 
@@ -274,7 +279,8 @@ async def test_what_is_not_bound_is_not_there(project):
 
 @pytest.mark.parametrize(
     "path", ["../x.csv", "/etc/passwd", "link.csv", "linked/x.csv", "pipe.csv", "none.csv",
-             "wrong.duckdb", "wrong.parquet", "data/notes.txt", "*.nothing", "../*.csv", "linked/*.csv"],
+             "wrong.duckdb", "wrong.parquet", "data/notes.txt", "*.nothing", "../*.csv",
+             "linked/*.csv"],
 )  # fmt: skip
 async def test_paths_that_are_none(path, project):
     for name, target in (("link.csv", "/etc/passwd"), ("linked", "/etc")):
@@ -333,20 +339,18 @@ async def gone():
 
 
 async def test_a_process_that_dies_is_said_so(project, monkeypatch):
+    from activities.tools.registry import Registry, default_tools
     from activities.tools.sql import duckdb as engine
 
     monkeypatch.setattr(engine, "_START", "import os; os.abort()")
-    caller = Caller(
-        type(project.registry)(_fresh(project)), project.caller().sources, project.project_id
-    )
-    with pytest.raises(ToolUnavailable, match="ended the process"):
-        await caller.query("SELECT 1")
-
-
-def _fresh(project):
-    from activities.tools.registry import default_tools
-
-    return default_tools(project.registry.get("database_query")._pools)
+    pools = Pools((), project.folder.parents[2])
+    try:
+        caller = project.caller()
+        caller.registry = Registry(default_tools(pools))
+        with pytest.raises(ToolUnavailable, match="ended the process"):
+            await caller.query("SELECT 1")
+    finally:
+        await pools.close()
 
 
 async def test_too_much_memory_is_said_so(project):
@@ -404,4 +408,4 @@ async def test_the_process_has_no_environment_and_cannot_write(project):
     ):
         with pytest.raises(duckdb.Error):
             connection.execute(query).fetchall()
-    assert not PWNED.exists()
+    assert not is_pwned()

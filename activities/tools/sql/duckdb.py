@@ -115,6 +115,7 @@ class DuckdbEngine:
         self._spare: asyncio.Task[DuckdbProcess] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._retirement: asyncio.TimerHandle | None = None
+        pools.when_closed(self.close)
 
     async def query(self, target: Target, query: str) -> QueryResult:
         """See `Engine.query`."""
@@ -195,6 +196,14 @@ class DuckdbEngine:
         if spare is None:
             return await DuckdbProcess.start()
         return await spare
+
+    async def close(self) -> None:
+        """End every process."""
+        if self._retirement is not None:
+            self._retirement.cancel()
+        self._retire()
+        while self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _retire(self) -> None:
         spare, self._spare = self._spare, None
