@@ -74,6 +74,7 @@ class MysqlConnection(Connection):
 
     id: int
     address: str
+    _ssl_context: Any
 
     def __init__(self, *, tls_optional: bool, **options: Any) -> None:
         super().__init__(**options)

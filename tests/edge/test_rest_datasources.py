@@ -73,12 +73,16 @@ async def test_our_own_database_and_superusers_are_refused(rest: Rest, company: 
     assert checked(await company.owner.get(path_of(company)))["items"] == []
 
 
+MYSQL = {"host": "127.0.0.1", "port": 1, "database": "shop", "user": "reader"}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         ({"kind": "oracle"}, 422, "invalid"),
-        ({"kind": "mysql", "config": {"database": "mysql"}}, 422, "invalid"),
-        ({"kind": "mysql", "config": {"port": 1}}, 503, "unavailable"),
+        ({"kind": "mysql", "config": {**MYSQL, "database": "mysql"}}, 422, "invalid"),
+        ({"kind": "mysql", "config": {**MYSQL, "host": "10.0.0.1"}}, 422, "refused"),
+        ({"kind": "mysql", "config": MYSQL}, 503, "unavailable"),
         ({"config": {}}, 422, "invalid"),
         ({"config": {"password": CANARY}}, 422, "invalid"),
         ({"config": {"host": "169.254.169.254"}}, 422, "refused"),

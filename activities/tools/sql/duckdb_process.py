@@ -29,7 +29,7 @@ MAX_FILES = 128
 _HEADER = struct.Struct("!II")  # bytes of the job, number of descriptors
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG
 
-_SETTINGS = {
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY,
     "threads": THREADS,
     "temp_directory": "",
