@@ -4,10 +4,18 @@ Not valid SQL for its own sake: what matters is that a hostile part stands where
 it, in disguises that a reader of text would miss.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
+
+FULL = os.environ.get("EVERTURN_LIMITS") == "full"
+
+
+def examples(few: int) -> int:
+    """How many statements to try: `SQL_FUZZ_EXAMPLES`, or 10,000 at a release's size, or `few`."""
+    return int(os.environ.get("SQL_FUZZ_EXAMPLES") or (10_000 if FULL else few))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
 """Random statements on every other kind of database, with users and transactions that could write.
 
-`SQL_FUZZ_EXAMPLES` says how many; 10,000 is the size that counts.
+`EVERTURN_LIMITS=full` makes them 10,000 of each kind, `SQL_FUZZ_EXAMPLES` as many as it says.
 """
 
 import contextlib
-import os
 import sqlite3
 from pathlib import Path
 from uuid import uuid4
@@ -17,12 +16,11 @@ from activities.tools.sql import mysql
 from activities.tools.tool import Datasource, ToolError
 from store.datasource.files import project_folder
 from tests.tools import test_duckdb, test_sqlite
-from tests.tools.grammar import DUCKDB, MYSQL, SQLITE, statements
+from tests.tools.grammar import DUCKDB, MYSQL, SQLITE, examples, statements
 from tests.tools.world import Caller
 
-EXAMPLES = int(os.environ.get("SQL_FUZZ_EXAMPLES", "300"))
-# A process for each statement.
-DUCKDB_EXAMPLES = int(os.environ.get("SQL_FUZZ_EXAMPLES", "60"))
+EXAMPLES = examples(300)
+DUCKDB_EXAMPLES = examples(60)  # a process for each
 PWNED = Path("/tmp/pwned")
 
 SETTINGS = {

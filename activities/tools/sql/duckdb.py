@@ -169,8 +169,8 @@ class DuckdbEngine:
             self._pools.slot(target.source.tenant_id, target.within),
         ):
             with contextlib.ExitStack() as stack:
-                files = await asyncio.to_thread(
-                    stack.enter_context, bound_files(target.folder, config)
+                files = await asyncio.get_running_loop().run_in_executor(
+                    self._pools.threads, stack.enter_context, bound_files(target.folder, config)
                 )
                 process = await self._take()
                 try:
