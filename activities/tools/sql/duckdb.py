@@ -53,7 +53,8 @@ class DuckdbProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-c", _START,
-                stdin=theirs.fileno(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                stdin=theirs.fileno(), stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
                 env={"LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}, cwd="/", start_new_session=True,
                 limit=MAX_ANSWER_BYTES,
             )  # fmt: skip

@@ -22,7 +22,7 @@ import duckdb
 
 from activities.tools.sql import duckdb_guard, values
 
-MEMORY = "512MB"
+MEMORY = "256MB"  # up to eight of a tenant run at once
 MOST_MEMORY_BYTES = 4 * 1024**3
 THREADS = 2
 MAX_FILES = 128
