@@ -14,6 +14,7 @@ import asyncpg
 
 from store.datasource import mysql
 from store.datasource.config import (
+    DuckdbConfig,
     HttpConfig,
     MysqlConfig,
     PostgresqlConfig,
@@ -21,6 +22,7 @@ from store.datasource.config import (
     check_secret,
     parse_config,
 )
+from store.datasource.duckdb import bound_files
 from store.datasource.http import inspect_service
 from store.datasource.mysql_role import inspect_user
 from store.datasource.postgresql import connect, unreachable
@@ -92,6 +94,9 @@ async def check_datasource(
         case HttpConfig():
             described = await inspect_service(parsed, secret, surroundings.private_hosts)
             report = RoleReport(role="", operations=described)
+        case DuckdbConfig():
+            await asyncio.to_thread(_check_files, surroundings.project_folder, parsed)
+            report = RoleReport(role="")
         case _:
             report = RoleReport(role="")
     report.require_accepted()
@@ -120,3 +125,8 @@ async def _check_mysql(config: MysqlConfig, secret: str, surroundings: Surroundi
         raise mysql.unreachable(error) from None
     finally:
         connection.close()
+
+
+def _check_files(folder: Path, config: DuckdbConfig) -> None:
+    with bound_files(folder, config):
+        pass  # they are there, and of the kinds their names say

@@ -6,6 +6,7 @@ the server asks for one, no password in clear without TLS, no value beyond a siz
 
 import asyncio
 import ssl
+import struct
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -34,10 +35,10 @@ _FULL = "The database server accepts no more connections at the moment. Try agai
 _TLS = "The database does not speak TLS as this datasource's `ssl` setting asks."
 _CLEAR = "The server asks for a way to sign in that is not available here."
 
-# Failures of the driver itself: it raises RuntimeError and its like for a server that breaks the
-# protocol, AssertionError among them.
+# What the driver raises, also for a server that breaks the protocol.
 DRIVER_ERRORS = (
-    OSError, MySQLError, RuntimeError, AssertionError, ValueError, IndexError, LookupError,
+    OSError, MySQLError, RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError,
+    TypeError, AttributeError, EOFError, struct.error,
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ class MysqlConnection(Connection):
 
     id: int
     address: str
+    _ssl_context: Any
 
     def __init__(self, *, tls_optional: bool, **options: Any) -> None:
         super().__init__(**options)

@@ -107,6 +107,7 @@ class Pools:
         self._pools: dict[UUID, _Held] = {}
         self._slots: dict[UUID, _Slots] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         # Not the loop's default threads: files being read slowly must not hold up anything else.
         self.threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="datasource")
 
@@ -241,8 +242,14 @@ class Pools:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def when_closed(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something else closed along with the pools."""
+        self._closing.append(close)
+
     async def close(self) -> None:
         """Close everything; for the end of the process."""
+        for close in self._closing:
+            await close()
         for key in list(self._pools):
             self._retire(self._pools.pop(key))
         while self._tasks:

@@ -1,19 +1,18 @@
 """Opening a project's SQLite file: beneath the project's folder, for reading, with small limits.
 
-Every part of the path is opened relative to the one before and may not be a link, so the file is
-one of the project's own. SQLite then opens it by name; that it got the same file is checked.
+The file is one of the project's own (`files`). SQLite opens it by name; that it got the same file
+is checked.
 """
 
-import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from store.datasource.config import SqliteConfig
 from store.datasource.errors import FileUnusable
+from store.datasource.files import beneath
 
 MAX_VALUE_BYTES = 8 * 1024 * 1024  # one string, blob or row; SQLite answers "too big" beyond
 MAX_PAGES_CACHED_KIB = 8 * 1024
@@ -43,29 +42,6 @@ _SETTINGS = (
 )
 
 
-@contextlib.contextmanager
-def _beneath(folder: Path, path: str) -> Iterator[int]:
-    """Descriptor of the file `path` of `folder`, reached without following a link."""
-    parts = path.split("/")
-    if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-        raise FileUnusable("A path names a file of the project, without `..` and a leading `/`.")
-    held: list[int] = []
-    try:
-        held.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        for part in parts[:-1]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            held.append(os.open(part, flags, dir_fd=held[-1]))
-        # Not blocking: opening a pipe would wait for its writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        held.append(os.open(parts[-1], flags, dir_fd=held[-1]))
-        yield held[-1]
-    except OSError as error:
-        raise FileUnusable("The project has no such file.") from error
-    finally:
-        for descriptor in held:
-            os.close(descriptor)
-
-
 def _needs_no_log(descriptor: int, real: Path) -> bool:
     header = os.pread(descriptor, 20, 0)
     if not header.startswith(_HEADER):
@@ -85,7 +61,7 @@ def open_file(folder: Path, config: SqliteConfig) -> sqlite3.Connection:
         FileUnusable: Missing, outside the folder, or not a database.
     """
     real = folder.resolve() / PurePosixPath(config.path)
-    with _beneath(folder, config.path) as descriptor:
+    with beneath(folder, config.path) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FileUnusable("The project has no such file.")

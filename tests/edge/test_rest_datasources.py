@@ -73,11 +73,16 @@ async def test_our_own_database_and_superusers_are_refused(rest: Rest, company: 
     assert checked(await company.owner.get(path_of(company)))["items"] == []
 
 
+MYSQL = {"host": "127.0.0.1", "port": 1, "database": "shop", "user": "reader"}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         ({"kind": "oracle"}, 422, "invalid"),
-        ({"kind": "mysql"}, 422, "invalid"),
+        ({"kind": "mysql", "config": {**MYSQL, "database": "mysql"}}, 422, "invalid"),
+        ({"kind": "mysql", "config": {**MYSQL, "host": "10.0.0.1"}}, 422, "refused"),
+        ({"kind": "mysql", "config": MYSQL}, 503, "unavailable"),
         ({"config": {}}, 422, "invalid"),
         ({"config": {"password": CANARY}}, 422, "invalid"),
         ({"config": {"host": "169.254.169.254"}}, 422, "refused"),
@@ -99,6 +104,8 @@ async def test_our_own_database_and_superusers_are_refused(rest: Rest, company: 
         ({"project_id": "6f0f64a5-57a6-4b4c-9c1c-6c2f6a7f4b11"}, 422, "invalid"),
         ({"kind": "sqlite", "config": {"path": "../../etc/passwd"}}, 422, "invalid"),
         ({"kind": "sqlite", "config": {"path": "missing.db"}}, 422, "invalid"),
+        ({"kind": "duckdb", "config": {"path": "../../etc/*.csv"}}, 422, "invalid"),
+        ({"kind": "duckdb", "config": {"path": "missing.csv"}}, 422, "invalid"),
         ({"kind": "http", "config": {"base_url": "file:///etc/passwd"}}, 422, "invalid"),
         ({"kind": "http", "config": {"base_url": f"https://u:{CANARY}@x.test"}}, 422, "invalid"),
         ({"kind": "http", "config": {"base_url": "https://"}}, 422, "invalid"),

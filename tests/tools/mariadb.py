@@ -130,7 +130,7 @@ async def _initialise(data: Path) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Server]:
+async def running(folder: Path, *options: str) -> AsyncIterator[Server]:
     """An empty server on a port of its own, as long as the block runs."""
     data = folder / "mariadb"
     data.mkdir(mode=0o700)
@@ -141,7 +141,7 @@ async def running(folder: Path) -> AsyncIterator[Server]:
         argv=[
             program("mariadbd"), *SETTINGS, f"--datadir={data}", f"--port={port}",
             f"--bind-address={LOOPBACK}", f"--socket={data / 's'}", f"--pid-file={data / 'pid'}",
-            *AS_ROOT,
+            *AS_ROOT, *options,
         ],
     )  # fmt: skip
     async with Child(command) as child:

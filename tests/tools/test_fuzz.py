@@ -1,15 +1,15 @@
 """Random statements from a small grammar, with a role and a transaction that could write."""
 
 import contextlib
-import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activities.tools.tool import ToolError
+from tests.tools.grammar import examples
 
-EXAMPLES = int(os.environ.get("SQL_FUZZ_EXAMPLES", "300"))
+EXAMPLES = examples(300)
 
 names = st.sampled_from(
     ["orders", "app.orders", "app.lines", "app.log", "app.bumping", "app.over_bumping", "pg_authid",
@@ -136,6 +136,7 @@ statements = st.one_of(
 )
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("writable_transaction")
 @settings(
     max_examples=EXAMPLES,

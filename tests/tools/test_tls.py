@@ -1,50 +1,17 @@
 """TLS to a datasource: the certificate is checked against its host, not its address."""
 
 import asyncio
-import datetime
-import socket
 import ssl
 import struct
 from contextlib import asynccontextmanager
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from store.datasource import postgresql
 from store.datasource.config import PostgresqlConfig
 from store.datasource.errors import Unreachable
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "db.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("db.test")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
 
 
 @asynccontextmanager
@@ -68,19 +35,6 @@ async def server(certificate, said):
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening:
         yield listening.sockets[0].getsockname()[1]
-
-
-@pytest.fixture
-async def named(monkeypatch):
-    loop = asyncio.get_running_loop()
-    real = loop.getaddrinfo
-
-    async def resolve(host, port, **options):
-        if host.endswith(".test"):
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-        return await real(host, port, **options)
-
-    monkeypatch.setattr(loop, "getaddrinfo", resolve)
 
 
 async def attempt(port, host, mode):

@@ -40,6 +40,7 @@ _STATEMENT_WORDS = {
     "LOCK": "no locks",
     "UNLOCK": "no locks",
 }
+_DIALECT = MySQL()
 _QUOTES = frozenset("'\"`")
 _FUNCTION_TOO = frozenset({"INSERT", "REPLACE"})
 
@@ -204,11 +205,13 @@ def _after_explain(tokens: Sequence[Token]) -> int:
 
 def _judge_tree(text: str, tokens: Sequence[Token], *, is_values: bool) -> None:
     try:
-        if not _agrees(text, tokens):
+        theirs = _DIALECT.tokenize(text)
+        if not _agrees(text, tokens, theirs):
             raise refused("text", "the query can be read in more than one way.")
         if is_values:  # sqlglot takes them for a function, unless they are a table
             text = f"SELECT * FROM ({text}) AS v"  # noqa: S608 - only read, never sent
-        trees = sqlglot.parse(text, dialect=MySQL)
+            theirs = _DIALECT.tokenize(text)
+        trees = _DIALECT.parser().parse(theirs, text)
     except SqlglotError as error:
         raise ToolFailed(_syntax_error(error)) from error
     except RecursionError as error:
@@ -224,13 +227,13 @@ def _judge_tree(text: str, tokens: Sequence[Token], *, is_values: bool) -> None:
         _judge_node(node)
 
 
-def _agrees(text: str, tokens: Sequence[Token]) -> bool:
+def _agrees(text: str, tokens: Sequence[Token], parsed: Sequence[sqlglot.Token]) -> bool:
     """Whether sqlglot sees the same quoted parts in the same places."""
     ours = [(token.start, token.end) for token in tokens if token.kind in {Kind.TEXT, Kind.QUOTED}]
     theirs = [
         # x'ff', b'1' and N'x' are one token there and two here.
         (token.start + (text[token.start] not in _QUOTES), token.end + 1)
-        for token in MySQL().tokenize(text)
+        for token in parsed
         if text[token.end] in _QUOTES
     ]
     return ours == theirs

@@ -44,6 +44,7 @@ def _quoted(name: str) -> str:
 
 def _unquoted(name: str) -> str:
     """The table's own name, of how a query names it."""
+    last: str
     *_, last = re.findall(r"`(?:[^`]|``)*`|[^.`]+", name) or [name]
     return last[1:-1].replace("``", "`") if last.startswith("`") else last
 
