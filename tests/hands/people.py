@@ -17,16 +17,17 @@ SEEN_WITHIN = 10.0
 async def called(room: RoomClient, turn_id: str, status: str = "executing") -> str:
     """Wait until a turn's call is so far; its id."""
 
-    def so_far() -> bool:
-        return any(
-            row["status"] == status
-            for row in room.state.executions.values()
-            if row["turn_id"] == turn_id
-        )
+    def found() -> list[str]:
+        state = room.state
+        return [
+            key
+            for key, row in state.executions.items()
+            if row["status"] == status and state.messages[row["message_id"]]["turn_id"] == turn_id
+        ]
 
-    await room.until(so_far, timeout=30)
-    (found,) = [k for k, row in room.state.executions.items() if row["turn_id"] == turn_id]
-    return found
+    await room.until(lambda: bool(found()), timeout=30)
+    (execution_id,) = found()
+    return execution_id
 
 
 async def stalled(
