@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("bench.turn_latency", "bench.sockets")
+BENCHMARKS = ("bench.turn_latency", "bench.sockets", "bench.tool_step")
 
 for module in BENCHMARKS:
     print(f"== {module}", flush=True)

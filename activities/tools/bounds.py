@@ -14,6 +14,7 @@ MAX_FILE_BYTES = 5 * 1024 * 1024  # of a result that is kept as a file of the pr
 # In a result that was too large for the model: where all of it is, or why it is nowhere.
 FULL_RESULT = "full_result"
 CUT_MARK = "… [cut]"
+_GUIDE = ("page", "next", "note")
 
 
 def size(value: Any) -> int:
@@ -65,7 +66,8 @@ def shown(result: Any, budget: int) -> Any:
     if not guide:
         return shrink(result, budget)
     rest = {key: value for key, value in result.items() if key not in guide}
-    small: dict[str, Any] = shrink(rest, max(budget - size(guide) - 16, 0))
+    longest = {**guide, "next": "9" * (len(result["page"]) + 10)} if is_page else guide
+    small: dict[str, Any] = shrink(rest, max(budget - size(longest), 0))
     kept = small.get("rows")
     if is_page and isinstance(kept, list) and 0 < len(kept) < len(result["rows"]):
         handle, _, first = result["page"].rpartition(".")

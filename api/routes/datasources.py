@@ -35,7 +35,7 @@ router = APIRouter(
 HIDDEN = "…"
 
 Secret = Annotated[str, Field(max_length=MAX_SECRET_CHARS), AfterValidator(storable)]
-CacheSeconds = Annotated[int, Field(ge=0, le=MAX_CACHE_SECONDS)]
+CacheSeconds = Annotated[int, Field(strict=True, ge=0, le=MAX_CACHE_SECONDS)]
 
 
 class DatasourceAnswer(BaseModel):

@@ -247,6 +247,8 @@ export const texts = {
     answered: (status: string) => `answered ${status}`,
     truncated: 'truncated',
     truncatedHint: 'More was found than is shown here.',
+    cached: 'cached',
+    cachedHint: (age: string) => `Found ${age} ago, and given again without asking anew.`,
     loadFull: 'Load all that is stored',
     loadingFull: 'Loading…',
     showRows: (count: string) => `Show all ${count} rows`,

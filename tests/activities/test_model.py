@@ -270,8 +270,7 @@ async def test_a_turn_that_was_stopped_before_is_not_begun(office: Office) -> No
             .where(TurnRow.id == UUID(turn.turn_id))
             .values(stop_requested_at=sql("now()"))
         )
-    error = await office.fails(turn)
-    assert (error.type, error.non_retryable) == ("stopped", True)
+    assert (await office.reply(turn)).stopped
     assert await office.messages(turn) == []
     assert office.server.calls_for("never") == []
 
@@ -279,7 +278,7 @@ async def test_a_turn_that_was_stopped_before_is_not_begun(office: Office) -> No
 async def test_a_turn_that_is_over_is_not_begun_again(office: Office) -> None:
     turn = await office.ask("over")
     await office.finish(turn, TurnStatus.FAILED, "timed_out")
-    assert (await office.fails(turn)).type == "stopped"
+    assert (await office.reply(turn)).stopped
     assert (await office.turn(turn)).status == "failed"
 
 
@@ -287,8 +286,7 @@ async def test_a_turn_that_was_deleted_ends(office: Office) -> None:
     turn = await office.ask("deleted")
     async with office.database.tenant_session(turn.tenant_id) as session:
         await session.delete(await session.get_one(TurnRow, UUID(turn.turn_id)))
-    error = await office.fails(turn)
-    assert (error.type, error.non_retryable) == ("stopped", True)
+    assert (await office.reply(turn)).stopped
 
 
 # --- silence ------------------------------------------------------------------------------------

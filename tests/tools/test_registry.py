@@ -63,7 +63,7 @@ def test_specs_say_which_fields_are_needed(registry):
     assert fields == {
         "list_datasources": (set(), set()),
         "describe_schema": ({"datasource_id", "table"}, {"datasource_id"}),
-        "database_query": ({"datasource_id", "query"}, {"datasource_id", "query"}),
+        "database_query": ({"datasource_id", "query", "page"}, {"datasource_id", "query"}),
         "list_files": ({"path"}, set()),
         "search_files": ({"query", "path"}, {"query"}),
         "read_file": ({"path", "offset", "limit", "table"}, {"path"}),

@@ -13,6 +13,7 @@ import asyncpg
 
 from activities.tools.registry import Registry, parse_arguments
 from activities.tools.tool import Datasource, NoWeb, ToolContext, ToolNotFound, Web
+from store.handles import Handles
 
 SHOP = """
 CREATE SCHEMA app;
@@ -180,6 +181,7 @@ class Caller:
     project_id: UUID = field(default_factory=uuid4)
     deadline: timedelta = timedelta(seconds=20)
     web: Web = field(default_factory=NoWeb)
+    handles: Handles | None = None
 
     async def __call__(self, tool_name: str, **arguments: Any) -> dict[str, Any]:
         tool = self.registry.get(tool_name)
@@ -193,6 +195,7 @@ class Caller:
             deadline=self.deadline,
             datasources=ListedDatasources(self.sources),
             web=self.web,
+            handles=self.handles,
         )
         result = await tool.run(parse_arguments(tool, json.dumps(arguments)), context)
         # What every result must be: strict JSON.

@@ -77,6 +77,13 @@ describe('a finished query', () => {
     expect(find(wrapper, 'tool-result-table').findAll('tbody tr')).toHaveLength(3)
   })
 
+  test('a result that was found earlier says so, and when', () => {
+    const wrapper = card({ result: { ...RESULT, cached: true, cached_age_seconds: 75 } })
+    expect(find(wrapper, 'tool-cached').text()).toBe('cached')
+    expect(find(wrapper, 'tool-cached').attributes('title')).toContain('1 min 15 s ago')
+    expect(find(card({ result: RESULT }), 'tool-cached').exists()).toBe(false)
+  })
+
   test('a long table begins with its first rows', async () => {
     const rows = Array.from({ length: 120 }, (_, index) => [`r${index}`, index])
     const wrapper = card({ result: { ...RESULT, rows, row_count: 120 } })
