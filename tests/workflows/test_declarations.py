@@ -157,6 +157,7 @@ async def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any
         publisher=nothing,
         keys=KeyRing(["c2VjcmV0LWtleS1mb3ItdGVzdHMtMDEyMzQ1Njc4OS0="]),
         registry=Registry([]),
+        files=nothing,
         mcp=nothing,
     )
     async with AsyncExitStack() as stack:
