@@ -116,7 +116,6 @@ class DuckdbEngine:
         self._spare: asyncio.Task[DuckdbProcess] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._retirement: asyncio.TimerHandle | None = None
-        pools.when_closed(self.close)
 
     async def query(self, target: Target, query: str) -> QueryResult:
         """See `Engine.query`."""
@@ -189,7 +188,9 @@ class DuckdbEngine:
     async def _take(self) -> DuckdbProcess:
         """A process; and another is started meanwhile, for the next."""
         spare, self._spare = self._spare, asyncio.create_task(DuckdbProcess.start())
-        if self._retirement is not None:
+        if self._retirement is None:
+            self._pools.when_closed(self.close)
+        else:
             self._retirement.cancel()
         self._retirement = asyncio.get_running_loop().call_later(
             SPARE_FOR.total_seconds(), self._retire
