@@ -24,7 +24,6 @@ from activities.tools.tool import (
     ToolTimeout,
     ToolUnavailable,
 )
-from tests.tools.test_tls import certificate  # noqa: F401 -- a fixture
 from tests.tools.web import (
     OTHER,
     PUBLIC,
@@ -800,7 +799,7 @@ async def test_a_key_where_the_service_knows_them(world):
 # --- TLS ----------------------------------------------------------------------------------------
 
 
-async def test_tls_is_checked_against_the_name(world, certificate):  # noqa: F811
+async def test_tls_is_checked_against_the_name(world, certificate):
     named = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

@@ -10,7 +10,7 @@ import pytest
 from activities.tools.bounds import MAX_MODEL_BYTES, MAX_PREVIEW_BYTES, shown, size
 from activities.tools.registry import InvalidArguments
 from activities.tools.tool import Datasource, ToolRefused
-from store.datasource.sqlite import project_folder
+from store.files.folder import project_folder
 from store.handles import LIFETIME, Handles
 from store.secrets import KeyRing
 from tests.tools.world import Caller
@@ -37,7 +37,7 @@ async def caller(request, registry, shop, pools):
         made = Caller(registry, [shop.source("reader")])
     else:
         tenant_id, project_id = uuid4(), uuid4()
-        folder = project_folder(pools.data_dir, tenant_id, project_id)
+        folder = project_folder(pools.files_dir, tenant_id, project_id)
         folder.mkdir(parents=True)
         database = sqlite3.connect(folder / "n.db")
         database.execute("CREATE TABLE numbers (n INTEGER, wide TEXT)")
