@@ -7,6 +7,7 @@ import pytest
 
 from activities.tools.registry import default_tools
 from api.frames import BODIES
+from store.datasource.pools import Pools
 from store.errors import Refusal
 from store.settings import Settings
 from workflows.events import DURABLE_EVENT_TYPES
@@ -46,7 +47,7 @@ def test_every_code_is_documented(code: str) -> None:
 
 
 def test_every_tool_is_documented() -> None:
-    for tool in default_tools(None):  # type: ignore[arg-type]
+    for tool in default_tools(Pools((), ROOT)):
         assert named(tool.name)
 
 

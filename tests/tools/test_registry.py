@@ -19,7 +19,7 @@ def query_tool(registry):
 
 def test_built_in_tools(registry):
     assert [spec["function"]["name"] for spec in registry.specs()] == [
-        "list_datasources", "describe_schema", "database_query",
+        "list_datasources", "describe_schema", "database_query", "http_request",
     ]  # fmt: skip
     for name in ("list_datasources", "describe_schema", "database_query"):
         tool = registry.get(name)
@@ -63,7 +63,10 @@ def test_specs_say_which_fields_are_needed(registry):
         "list_datasources": (set(), set()),
         "describe_schema": ({"datasource_id", "table"}, {"datasource_id"}),
         "database_query": ({"datasource_id", "query"}, {"datasource_id", "query"}),
-    }
+        "http_request": (
+            {"method", "url", "headers", "body", "datasource_id"}, {"method", "url"},
+        ),
+    }  # fmt: skip
 
 
 def test_arguments_are_taken_as_they_are(query_tool):
