@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 from typing_extensions import override
 
 from activities.tools.http.bodies import encoded, shown_body, shown_headers
@@ -60,9 +60,9 @@ class HttpRequestArguments(Arguments):
         dict[str, str] | None,
         Field(description="Headers to send. Secrets are the datasource's business, never yours."),
     ] = None
-    body: Annotated[
-        JsonValue, Field(description="Text is sent as it is, any other value as JSON.")
-    ] = None
+    body: Annotated[Any, Field(description="Text is sent as it is, any other value as JSON.")] = (
+        None
+    )
     datasource_id: Annotated[
         str | None,
         Field(max_length=64, description="Id of a datasource of kind http; its secret is added."),

@@ -338,7 +338,7 @@ async def gone():
     raise AssertionError("a process still runs")
 
 
-async def test_a_process_that_dies_is_said_so(project, monkeypatch):
+async def test_a_process_that_dies_is_said_so(project, monkeypatch, project_files):
     from activities.tools.registry import Registry, default_tools
     from activities.tools.sql import duckdb as engine
 
@@ -346,7 +346,7 @@ async def test_a_process_that_dies_is_said_so(project, monkeypatch):
     pools = Pools((), project.folder.parents[2])
     try:
         caller = project.caller()
-        caller.registry = Registry(default_tools(pools))
+        caller.registry = Registry(default_tools(pools, project_files))
         with pytest.raises(ToolUnavailable, match="ended the process"):
             await caller.query("SELECT 1")
     finally:

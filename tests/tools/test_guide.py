@@ -157,7 +157,7 @@ async def test_what_it_declares_is_what_holds(words: Words) -> None:
     assert scheduled.task_queue.name == "tools-files"
 
 
-def test_in_the_tree_it_is_one_line(pools: Any, tmp_path: Path) -> None:
+def test_in_the_tree_it_is_one_line(pools: Any, tmp_path: Path, project_files) -> None:
     """The same file beside ours, and its tools behind `default_tools`."""
     file = tmp_path / "count_words.py"
     file.write_text(FILES["everturn_words/__init__.py"])
@@ -166,7 +166,7 @@ def test_in_the_tree_it_is_one_line(pools: Any, tmp_path: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    registry = Registry([*default_tools(pools), module.CountWords()])
+    registry = Registry([*default_tools(pools, project_files), module.CountWords()])
     assert registry.get("count_words") is not None
 
 
@@ -225,21 +225,21 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_package_is_named(
-    name: str, pools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, pools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project_files
 ) -> None:
     text, why = BROKEN[name]
     monkeypatch.syspath_prepend(fake(tmp_path, f"broken_{name}", text))
     with pytest.raises(BrokenPlugin) as caught:
-        with_plugins(default_tools(pools), Surroundings(pools, tmp_path))
+        with_plugins(default_tools(pools, project_files), Surroundings(pools, tmp_path))
     assert f"the plugin 'broken_{name}' (broken_{name}:tools of broken_{name} 2.0)" in str(
         caught.value
     )
     assert why in str(caught.value)
 
 
-def test_without_packages_there_are_our_own(pools: Any, tmp_path: Path) -> None:
-    registry = with_plugins(default_tools(pools), Surroundings(pools, tmp_path))
-    assert registry.specs() == Registry(default_tools(pools)).specs()
+def test_without_packages_there_are_our_own(pools: Any, tmp_path: Path, project_files) -> None:
+    registry = with_plugins(default_tools(pools, project_files), Surroundings(pools, tmp_path))
+    assert registry.specs() == Registry(default_tools(pools, project_files)).specs()
 
 
 async def test_a_worker_does_not_start_beside_a_broken_package(

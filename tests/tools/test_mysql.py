@@ -142,12 +142,14 @@ async def test_one_tenants_slow_queries_do_not_slow_anothers(registry, maria, sh
     await until(is_gone, within=3)
 
 
-async def test_idle_connections_close_and_changed_datasources_get_new_ones(maria, tmp_path):
+async def test_idle_connections_close_and_changed_datasources_get_new_ones(
+    maria, tmp_path, project_files
+):
     pools = Pools(LOOPBACK, tmp_path, idle=timedelta(seconds=0.3))
     try:
         before = await maria.connections()
         source = maria.source()
-        caller = Caller(Registry(default_tools(pools)), [source])
+        caller = Caller(Registry(default_tools(pools, project_files)), [source])
         await caller.query("SELECT 1")
         first = (await caller.query("SELECT connection_id()"))["rows"]
         assert (await caller.query("SELECT connection_id()"))["rows"] == first

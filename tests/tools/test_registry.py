@@ -19,7 +19,7 @@ def query_tool(registry):
 
 def test_built_in_tools(registry):
     assert [spec["function"]["name"] for spec in registry.specs()] == [
-        "list_datasources", "describe_schema", "database_query",
+        "list_datasources", "describe_schema", "database_query", "http_request",
         "list_files", "search_files", "read_file", "write_file",
     ]  # fmt: skip
     for name in ("list_datasources", "describe_schema", "database_query"):
@@ -68,7 +68,10 @@ def test_specs_say_which_fields_are_needed(registry):
         "search_files": ({"query", "path"}, {"query"}),
         "read_file": ({"path", "offset", "limit", "table"}, {"path"}),
         "write_file": ({"path", "content"}, {"path", "content"}),
-    }
+        "http_request": (
+            {"method", "url", "headers", "body", "datasource_id"}, {"method", "url"},
+        ),
+    }  # fmt: skip
 
 
 def test_arguments_are_taken_as_they_are(query_tool):
