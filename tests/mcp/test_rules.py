@@ -2,12 +2,14 @@
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from activities.tools.registry import Registry, Toolbox, default_tools
 from activities.tools.tool import NoArguments, Tool
+from store.datasource.pools import Pools
 from store.mcp import schema
 from store.mcp.endpoint import destination, problem_of, shown
 from store.mcp.names import call_name, other_slug, slug_of
@@ -68,7 +70,7 @@ class Lamp(Tool[NoArguments]):
 
 
 def test_a_source_cannot_shadow_a_built_in_tool() -> None:
-    tools = default_tools(None)  # type: ignore[arg-type]
+    tools = default_tools(Pools((), Path()), None)  # type: ignore[arg-type]
     registry = Registry(tools)
     wider = registry.with_more([Lamp("database_query"), Lamp("mcp__s__t")])
     assert wider.get("database_query") is registry.get("database_query")

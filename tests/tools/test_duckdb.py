@@ -343,7 +343,7 @@ async def test_a_process_that_dies_is_said_so(project, monkeypatch, project_file
     from activities.tools.sql import duckdb as engine
 
     monkeypatch.setattr(engine, "_START", "import os; os.abort()")
-    pools = Pools((), project.folder.parents[2])
+    pools = Pools((), project.folder.parents[1])
     try:
         caller = project.caller()
         caller.registry = Registry(default_tools(pools, project_files))
