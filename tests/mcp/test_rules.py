@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Lamp(Tool[NoArguments]):
     arguments = NoArguments
     effect = Effect.READ
     queue = Queue.TOOLS_MCP
+    deadline = timedelta(seconds=1)
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -124,7 +124,7 @@ class DuckdbEngine:
         if len(query.encode(errors="replace")) > MAX_QUERY_BYTES:
             raise refused("length", f"a query has at most {MAX_QUERY_BYTES // 1024} KiB.")
         began = time.monotonic()
-        found = await self._run(target, {"query": clean(query)})
+        found = await self._run(target, {"query": clean(query), "skip": target.skip})
         return QueryResult(
             columns=[
                 {"name": clean(column["name"]), "type": column["type"]}
@@ -132,6 +132,7 @@ class DuckdbEngine:
             ],
             rows=found["rows"],
             truncated=found["truncated"],
+            more=found["more"],
             elapsed_ms=round((time.monotonic() - began) * 1000),
         )
 

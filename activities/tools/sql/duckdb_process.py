@@ -171,10 +171,10 @@ def _value(value: Any, form: str) -> Any:
     return text + ":00" if text[-3:-2] in {"+", "-"} and "T" in text[:-3] else text
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
-    """Run a query once it was judged."""
+def run(connection: duckdb.DuckDBPyConnection, query: str, skip: int) -> dict[str, Any]:
+    """Run a query once it was judged; its first `skip` rows are left out."""
     text, explain = _judged(connection, query)
-    rows = values.Rows()
+    rows = values.Rows(skip=skip if explain else 0)
     if explain:
         found = connection.execute(text)
         described = [(str(column[0]), "VARCHAR") for column in found.description or ()]
@@ -192,7 +192,8 @@ def run(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
         )
         aliases = ", ".join(f"c{number}" for number in range(len(described)))
         found = connection.execute(
-            f"SELECT {columns} FROM (\n{text}\n) AS q({aliases}) LIMIT {values.MAX_ROWS + 1}"  # noqa: S608
+            f"SELECT {columns} FROM (\n{text}\n) AS q({aliases})"  # noqa: S608
+            f" LIMIT {values.MAX_ROWS + 1} OFFSET {skip:d}"
         )
     while batch := found.fetchmany(100):
         if not all(
@@ -204,6 +205,7 @@ def run(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
         "columns": [{"name": name, "type": kind.lower()} for name, kind in described],
         "rows": rows.rows,
         "truncated": rows.truncated,
+        "more": rows.more,
     }
 
 
@@ -242,7 +244,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     try:
         connection = open_files(job["files"])
         if "query" in job:
-            return run(connection, job["query"])
+            return run(connection, job["query"], job["skip"])
         return describe(connection, job["most"])
     except duckdb_guard.Refused as error:
         return {"error": "refused", "message": str(error)}

@@ -75,10 +75,10 @@ class MysqlEngine:
             self._pools.mysql(target.source, target.within) as connection,
         ):
             spent = timedelta(seconds=time.monotonic() - started)
-            await _begin(connection, target.within - spent)
+            await _begin(connection, target.within - spent, MAX_ROWS + 1 + target.skip)
             began = time.monotonic()
             await connection.query(statement.text, unbuffered=True)
-            columns, rows = await _read(connection)
+            columns, rows = await _read(connection, target.skip)
             elapsed_ms = round((time.monotonic() - began) * 1000)
             await _require_whole(connection)
             return QueryResult(
@@ -86,6 +86,7 @@ class MysqlEngine:
                 rows=rows.rows,
                 truncated=rows.truncated,
                 elapsed_ms=elapsed_ms,
+                more=rows.more,
             )
 
     async def tables(self, target: Target, table: str | None) -> list[Table]:
@@ -123,10 +124,10 @@ async def _begin(
     await connection.query(_BEGIN)
 
 
-async def _read(connection: MysqlConnection) -> tuple[list[Column], Rows]:
-    """Read rows until there are no more, or enough."""
+async def _read(connection: MysqlConnection, skip: int) -> tuple[list[Column], Rows]:
+    """Read rows, after the first `skip`, until there are no more, or enough."""
     result: Any = connection._result
-    rows = Rows()
+    rows = Rows(skip=skip)
     if not result.unbuffered_active:  # an answer without rows
         return [], rows
     columns = [Column.of(field) for field in result.fields]
