@@ -51,15 +51,15 @@ class PeopleSweep:
     async def sweep(self) -> Counter[str]:
         """Do what was left undone; how often what was."""
         done: Counter[str] = Counter()
-        all_ages: dict[str, object] = {"most": AT_MOST}
         young: dict[str, object] = {"age": MIN_AGE, "most": AT_MOST}
+        every: dict[str, object] = {"most": AT_MOST}
         overdue: dict[str, object] = {
             "default": TenantLimits().turn_seconds, "margin": OVERDUE_AFTER, "most": AT_MOST,
         }  # fmt: skip
         for query, values, deed in (
             ("SELECT * FROM expired_questions(:age, :most)", young, self._expire),
             ("SELECT * FROM untold_decisions(:age, :most)", young, self._tell),
-            ("SELECT *, NULL FROM misstated_turns(:most)", all_ages, self._review),
+            ("SELECT *, NULL FROM misstated_turns(:most)", every, self._review),
             ("SELECT *, NULL FROM overdue_turns(:default, :margin, :most)", overdue, self._end),
         ):
             await self._each(query, values, deed, done)

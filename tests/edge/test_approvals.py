@@ -281,7 +281,9 @@ async def test_a_waiting_turn_gives_its_place_away(system: System) -> None:
         waits = await asked(ada, team, f"waits #tool:{TOOL}:{{}} #say:waited")
         (call,) = await waiting(ada, waits)
         other = await asked(ada, team, "other #text:400:20")
-        await ada.until(lambda: ada.state.turns[other]["status"] == "running", timeout=20)
+        await ada.until(
+            lambda: ada.state.turns.get(other, {}).get("status") == "running", timeout=20
+        )
         # It comes back at once, beside the one that took its place.
         checked(await decide(team.grace, call))
         assert await ada.turn(waits, timeout=20) == "completed"

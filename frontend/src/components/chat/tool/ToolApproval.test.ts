@@ -108,16 +108,24 @@ describe('a question', () => {
     expect(decide).toHaveBeenCalledWith('e1', { decision: 'approve', arguments: changed })
   })
 
-  test('another question takes back what was being edited', async () => {
+  test('what somebody else changes leaves what is being written', async () => {
     const wrapper = question()
     await find(wrapper, 'edit-arguments').trigger('click')
+    await find(wrapper, 'approval-arguments').setValue('{')
+    await wrapper.find('input[value="conversation"]').setValue()
+    await wrapper.find('form').trigger('submit')
+    expect(wrapper.find('[role=alert]').exists()).toBe(true)
     await wrapper.setProps({
       execution: execution({
         status: 'awaiting_approval',
         approval: approval({ question: 2, arguments: { query: 'SELECT 9' } }),
       }),
     })
-    expect(find(wrapper, 'approval-arguments').exists()).toBe(false)
+    const area = find(wrapper, 'approval-arguments').element as HTMLTextAreaElement
+    expect(area.value).toBe('{')
+    expect(wrapper.find('[role=alert]').exists()).toBe(false)
+    expect((wrapper.find('input[value="once"]').element as HTMLInputElement).checked).toBe(true)
+    expect(find(wrapper, 'argument-difference').text()).toContain('SELECT 9')
   })
 })
 
