@@ -105,7 +105,7 @@ class Folder:
                 descriptor = os.open(names[-1], _FILE, dir_fd=parent)
             except OSError as error:
                 raise NotFound from error
-        file = BufferedReader(FileIO(descriptor, "rb"), BUFFER_BYTES)
+        file: BufferedReader = BufferedReader(FileIO(descriptor, "rb"), BUFFER_BYTES)
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             file.close()

@@ -157,6 +157,7 @@ async def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any
         publisher=nothing,
         keys=KeyRing(["c2VjcmV0LWtleS1mb3ItdGVzdHMtMDEyMzQ1Njc4OS0="]),
         registry=Registry([]),
+        files=nothing,
     )
     async with AsyncExitStack() as stack:
         worker.main.workers(parts, worker.main.ALL_QUEUES, stack)
