@@ -143,9 +143,9 @@ def _valid_json(arguments: str) -> str:
     # Servers refuse a request that repeats their own broken arguments back to them.
     try:
         parsed = json.loads(arguments)
-    except (ValueError, RecursionError):
+        return arguments if isinstance(parsed, dict) else orjson.dumps({"value": parsed}).decode()
+    except (ValueError, RecursionError, TypeError):  # the last of a number of more than 64 bits
         return orjson.dumps({"unparsable": arguments[:1000]}).decode()
-    return arguments if isinstance(parsed, dict) else orjson.dumps({"value": parsed}).decode()
 
 
 def _result(row: ToolExecution | None) -> str:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.tools.bounds import CUT_MARK, MAX_MODEL_BYTES, shrink, size
+from activities.tools.bounds import CUT_MARK, FULL_RESULT, MAX_MODEL_BYTES, shown, shrink, size
+from activities.tools.results import lines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=400)
 LEAVES = (
@@ -111,3 +112,26 @@ def test_many_small_keys_are_cut_as_well() -> None:
     assert size(small) <= 4096
     assert small["truncated"] is True
     assert small["key0"] == 0
+
+
+def test_what_a_result_says_of_its_whole_stays_whole() -> None:
+    handle = {"path": "results/" + "ü" * 100 + ".json", "size": 5_000_000, "note": "n" * 100}
+    for rest in (
+        {"rows": [["x" * 100] for _ in range(1000)]},
+        {"text": "x" * 100_000},
+        {f"key{number}": number for number in range(20_000)},
+    ):
+        small = shown({**rest, FULL_RESULT: handle}, 4096)
+        assert small[FULL_RESULT] == handle
+        assert small["truncated"] is True
+        assert size(small) <= 4096 + TOLERANCE
+    fits = {"a": 1, FULL_RESULT: handle}
+    assert shown(fits, 4096) is fits
+
+
+@given(RESULTS)
+def test_a_kept_result_is_the_same_with_a_line_for_each_item(value: Any) -> None:
+    text = lines(value)
+    assert json.loads(text) == value
+    items = sum(len(part) for part in value.values() if isinstance(part, list))
+    assert text.count(b"\n") >= items

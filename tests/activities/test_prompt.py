@@ -158,7 +158,7 @@ def test_results_are_data_of_role_tool_whatever_they_say() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "{", '{"a": 1', "[1, 2]", "7", "null", '"text"', "not json", "{'a': 1}",
+    ["", "{", '{"a": 1', "[1, 2]", "7", "2" + "0" * 19, "null", '"text"', "not json", "{'a': 1}",
      '{"a": "' + "x" * 5000, "[" * 50_000, '{"a": 1} trailing'],
 )  # fmt: skip
 def test_broken_arguments_go_back_as_an_object(arguments: str) -> None:
