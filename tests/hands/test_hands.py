@@ -198,9 +198,7 @@ async def test_the_edge_dies_between_the_commit_and_the_signal(scene: Scene, too
         call = await called(ada, turn)
         path = f"{edge.url}/api/tool-executions/{call}/intervene"
         with pytest.raises(httpx.HTTPError):
-            await scene.team.ada.post(
-                path, json={"action": "skip"}, headers={"Origin": scene.system.edges[0].url}
-            )
+            await scene.team.ada.post(path, json={"action": "skip"})
         await ada.until(lambda: ada.state.executions[call]["status"] == "cancelled", timeout=5)
         assert await ada.turn(turn, timeout=25) == "completed"
 
