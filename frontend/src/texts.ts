@@ -258,6 +258,7 @@ export const texts = {
     databaseTime: (time: string) => `${time} in the database`,
     primaryKey: 'primary key',
     rowEstimate: (count: string) => `about ${count} rows`,
+    stalledLine: 'Stalled',
     stalled: {
       worker_lost: (time: string) => `Its worker has not been heard of for ${time}.`,
       no_worker: (time: string) => `No worker serves it, for ${time} now.`,

@@ -55,6 +55,10 @@ class Look(Sink):
     effect = Effect.READ
 
 
+class Glance(Look):
+    name = "glance"
+
+
 class Pay(Sink):
     name = "pay"
     description = "Does something that must not happen twice."
@@ -67,6 +71,9 @@ class Post(Sink):
     effect = Effect.ONCE
 
 
+TOOLS = (Look, Glance, Pay, Post)
+
+
 async def serve() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
@@ -75,7 +82,7 @@ async def serve() -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     path = Path(os.environ["EVERTURN_TEST_SINK"])
     queues = [Queue(name) for name in sys.argv[1:]] or ALL_QUEUES
-    await run(settings, queues, stop, extra_tools=[Look(path), Pay(path), Post(path)])
+    await run(settings, queues, stop, extra_tools=[kind(path) for kind in TOOLS])
 
 
 if __name__ == "__main__":

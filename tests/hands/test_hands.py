@@ -96,9 +96,9 @@ async def test_what_takes_its_time_is_not_called_stalled(scene: Scene, tools: Ch
 async def test_what_is_slow_for_its_kind_is_seen(scene: Scene, tools: Child) -> None:
     async with scene.team.room("ada", 0) as ada:
         for number in range(5):
-            quick = await scene.ask(ada, f"quick {number} {look(f'h4{number}', 0)}")
+            quick = await scene.ask(ada, f"quick {number} {look(f'h4{number}', 0, 'glance')}")
             assert await ada.turn(quick) == "completed"
-        turn = await scene.ask(ada, f"slow {look('h4')}")
+        turn = await scene.ask(ada, f"slow {look('h4', tool='glance')}")
         call = await called(ada, turn)
         await stalled(ada, call, "slow", within=SEEN_WITHIN + 3)
         await act(scene.team.ada, call, "skip")
@@ -198,7 +198,7 @@ async def test_the_edge_dies_between_the_commit_and_the_signal(scene: Scene, too
         call = await called(ada, turn)
         path = f"{edge.url}/api/tool-executions/{call}/intervene"
         with pytest.raises(httpx.HTTPError):
-            await scene.team.ada.post(path, json={"action": "skip"}, headers={"Origin": edge.url})
+            await scene.team.ada.post(path, json={"action": "skip"})
         await ada.until(lambda: ada.state.executions[call]["status"] == "cancelled", timeout=5)
         assert await ada.turn(turn, timeout=25) == "completed"
 

@@ -143,6 +143,7 @@ describe('states', () => {
     const wrapper = card({ status: 'pending', stalled })
     expect(wrapper.attributes('open')).toBeDefined()
     expect(wrapper.attributes('data-stalled')).toBe('no_worker')
+    expect(find(wrapper, 'tool-summary').text()).toBe('Stalled')
     await wrapper.setProps({ execution: execution({ status: 'pending' }) })
     expect(wrapper.attributes('open')).toBeUndefined()
     expect(wrapper.attributes('data-stalled')).toBeUndefined()
