@@ -183,6 +183,8 @@ class ToolExecutor(ToolActivities):
             return await self._settle(session, row, turn, actor, tool_executions.cancelled())
 
         tool = await self._registry.find(session, turn.project_id, row.tool_name)
+        if tool is not None and row.approved_arguments is not None and row.attempt == 0:
+            row.effect = await self._effect_of(tool, row.approved_arguments, turn)
         judged = await self._judge(session, turn, row, tool)
         if tool is None or not isinstance(judged, Verdict):
             refusal = judged if isinstance(judged, Outcome) else _denied("unknown tool")
@@ -214,6 +216,14 @@ class ToolExecutor(ToolActivities):
             session, turn.project_id, [result_event(row, turn.conversation_id, self._links)]
         )
         return Claim(row, turn, tool, arguments, actor)
+
+    async def _effect_of(self, tool: Tool[Any], arguments: str, turn: Turn) -> Effect:
+        """What a call may do with arguments that people changed: a GET may be a POST now."""
+        sources = ProjectDatasources(self._database, self._keys, turn.tenant_id, turn.project_id)
+        try:
+            return await tool.effect_of(parse_arguments(tool, arguments), sources)
+        except ToolError:
+            return tool.effect
 
     async def _judge(
         self, session: AsyncSession, turn: Turn, row: ToolExecution, tool: Tool[Any] | None

@@ -149,6 +149,20 @@ async def test_changed_arguments_run_and_the_model_is_told(system: System, team:
     assert result["people_changed_the_arguments_to"] == changed
 
 
+async def test_changed_arguments_are_judged_by_what_they_do(team: Team) -> None:
+    """A request that read is one that changes things now, and is never to be sent twice."""
+    async with team.room("ada", 0) as ada:
+        get = json.dumps({"method": "GET", "url": "http://nowhere.test/"}, separators=(",", ":"))
+        turn_id = await asked(ada, team, f"ask them #tool:http_request:{get} #say:done")
+        (call,) = await waiting(ada, turn_id)
+        assert (await execution(team, call))["effect"] == "read"
+        post = {"method": "POST", "url": "http://nowhere.test/", "body": "x"}
+        checked(await decide(team.ada, call, arguments=post))
+        assert await ada.turn(turn_id) == "completed"
+        found = await execution(team, call)
+        assert (found["effect"], found["error"]["code"]) == ("once", "refused")
+
+
 @pytest.mark.parametrize("scope", ["turn", "conversation"])
 async def test_a_grant_spares_the_next_question(team: Team, scope: str) -> None:
     conversation = await team.conversation()
