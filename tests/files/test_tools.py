@@ -5,7 +5,10 @@ import contextlib
 import os
 import shutil
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,9 @@ from activities.tools.tool import (
     ToolRefused,
     ToolTooLarge,
 )
-from tests.files.desk import Desk
+from store.files.folder import Folder
+from store.files.project_files import ProjectFiles
+from tests.files.desk import Desk, registry_of
 from tests.files.test_paths import REFUSED
 from workflows.types import Effect, Queue
 
@@ -234,12 +239,24 @@ async def test_the_number_of_files_is_limited(desk: Desk) -> None:
     await desk("write_file", path="e.txt", content="again")
 
 
-async def test_writers_that_come_together_do_not_pass_the_quota_together(desk: Desk) -> None:
+async def test_writers_that_come_together_do_not_pass_the_quota_together(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if in processes of their own, and with time between measuring and writing."""
+    measure = Folder.check_room
+
+    def slowly(self: Folder, *arguments: Any) -> None:
+        measure(self, *arguments)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(Folder, "check_room", slowly)
     await desk.limit(project_files_bytes=10_000)
+    processes = [ProjectFiles(desk.database, tmp_path / "files") for _ in range(2)]
+    desks = [replace(desk, registry=registry_of(files)) for files in processes]
 
     async def write(number: int) -> bool:
         try:
-            await desk("write_file", path=f"{number}.txt", content="x" * 1_000)
+            await desks[number % 2]("write_file", path=f"{number}.txt", content="x" * 1_000)
         except ToolTooLarge:
             return False
         return True
@@ -248,6 +265,8 @@ async def test_writers_that_come_together_do_not_pass_the_quota_together(desk: D
     assert sum(kept) == 10
     assert sum(path.stat().st_size for path in desk.path.iterdir()) == 10_000
     assert desk.incoming == []
+    for files in processes:
+        files.close()
 
 
 async def test_a_folder_is_no_file(desk: Desk) -> None:
