@@ -20,7 +20,11 @@ def clean(text: str) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """`clean` applied to every string of a JSON value, keys included."""
+    """A JSON value that all readers of ours take: `clean` strings and keys, numbers that fit.
+
+    A whole number of more than 64 bits becomes text: no JSON writer of ours takes it, and a browser
+    would round it.
+    """
     match value:
         case str():
             return clean(value)
@@ -28,6 +32,10 @@ def clean_json(value: Any) -> Any:
             return {clean(str(key)): clean_json(item) for key, item in value.items()}
         case list() | tuple():
             return [clean_json(item) for item in value]
+        case bool():
+            return value
+        case int() if not -(2**63) <= value < 2**64:
+            return str(value)
         case _:
             return value
 

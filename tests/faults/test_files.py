@@ -41,7 +41,7 @@ async def test_a_worker_killed_while_it_writes(scene: Scene) -> None:
     for worker in list(scene.system.workers):
         await scene.kill(worker)
     # It dies when all is on the disk and nothing in its place.
-    dying = await scene.system.start_worker(FAULT_POINT="K11:1")
+    dying = await scene.system.start_worker(FAULT_POINT="K13:1")
     async with scene.team.room("ada", 1) as ada:
         turn = await scene.ask(ada, question)
         await scene.gone(dying, within=30)
