@@ -20,14 +20,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from store.dialling import CheckedTransport
 from store.mcp import stdio
 from store.mcp.catalogue import MAX_TOOLS, Listing, listing_of
 from store.mcp.endpoint import Endpoint
 from store.mcp.errors import McpTrouble
 from store.mcp.guard import MAX_BYTES, Guard
 from store.mcp.surroundings import Surroundings
-from store.net import AddressRefused
+from store.net import AddressRefused, HostNotFound
+from store.outbound.transport import GuardedTransport, unless_listed
 
 T = TypeVar("T")
 
@@ -133,7 +133,11 @@ async def _connected(
         command = surroundings.command(endpoint.command)
         yield stdio.transport(command, MAX_BYTES), None
         return
-    inner = CheckedTransport(surroundings.private_hosts, surroundings.tls(), CONNECTIONS)
+    inner = GuardedTransport(
+        unless_listed(surroundings.private_hosts),
+        trust=surroundings.tls(),
+        limits=httpx2.Limits(max_connections=CONNECTIONS),
+    )
     guard = Guard(inner, scope.cancel)
     secret = {"authorization": f"Bearer {endpoint.secret}"} if endpoint.secret else {}
     async with httpx2.AsyncClient(
@@ -207,7 +211,7 @@ def _translated(error: BaseException, guard: Guard | None) -> BaseException:
             return trouble
         case MCPError() as said:
             return _of_protocol(said, status)
-        case httpx2.ConnectError() | httpx2.ConnectTimeout():
+        case HostNotFound() | httpx2.ConnectError() | httpx2.ConnectTimeout():
             return McpTrouble("unavailable", "It cannot be reached.")
         case httpx2.HTTPError() | httpx2.StreamError() | OSError():
             return McpTrouble("unavailable", "The connection to it broke.")
@@ -217,8 +221,8 @@ def _translated(error: BaseException, guard: Guard | None) -> BaseException:
 
 # Those that say most come first.
 _FORESEEN: tuple[type[BaseException], ...] = (
-    AddressRefused, McpTrouble, MCPError, httpx2.HTTPError, httpx2.StreamError, OSError,
-    ValidationError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError,
+    AddressRefused, HostNotFound, McpTrouble, MCPError, httpx2.HTTPError, httpx2.StreamError,
+    OSError, ValidationError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError,
 )  # fmt: skip
 
 
