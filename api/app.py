@@ -102,7 +102,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Edge:
     stack.push_async_callback(_end, asyncio.create_task(keep_tidy(project_files)))
     # Lazy: an edge starts, accepts messages and says so while Temporal is away.
     client = await connect(settings, lazy=True)
-    runs, tool_runs = TurnRuns(client), ToolRuns(client)
+    runs = TurnRuns(client)
+    tool_runs = ToolRuns(await connect(settings, lazy=True, beside=client))
     links = TemporalLinks(settings.temporal_ui_base, settings.temporal_namespace)
     watch = Watch(database, tool_runs, links)
     stack.push_async_callback(watch.close)

@@ -31,19 +31,25 @@ def runtime(metrics_address: str | None = None) -> Runtime:
 
 
 async def connect(
-    settings: Settings, *, lazy: bool = False, metrics_address: str | None = None
+    settings: Settings,
+    *,
+    lazy: bool = False,
+    metrics_address: str | None = None,
+    beside: Client | None = None,
 ) -> Client:
     """Connect to the Temporal server.
 
     Args:
         lazy: Connect with the first call, so that a process starts while Temporal is away.
         metrics_address: See `runtime`.
+        beside: Another client of the process, whose threads it is to share.
     """
+    shared = beside.service_client.config.runtime if beside else None
     profile = ClientConfig.load_client_connect_config()
     profile.setdefault("target_host", settings.temporal_address)
     profile.setdefault("namespace", settings.temporal_namespace)
     # What a tool card and Temporal's page name a worker by.
     identity = f"{socket.gethostname()}:{os.getpid()}"
     return await Client.connect(
-        **profile, lazy=lazy, identity=identity, runtime=runtime(metrics_address)
+        **profile, lazy=lazy, identity=identity, runtime=shared or runtime(metrics_address)
     )

@@ -43,6 +43,7 @@ OVERDUE = timedelta(seconds=2)
 ASKS_EVERY = timedelta(seconds=65)
 
 DESCRIBED_FOR_SECONDS = 1.0
+AWAY_FOR_SECONDS = 2.0
 MAX_DESCRIBED = 1_000
 
 K = TypeVar("K", bound=Hashable)
@@ -188,7 +189,8 @@ class ToolRuns:
     """Looks into Temporal; what it found is good for a second.
 
     Args:
-        client: Connected, or lazily connecting, Temporal client.
+        client: Connected, or lazily connecting, Temporal client of its own: whoever looks while
+            the server is away must not keep those waiting who start turns.
     """
 
     def __init__(self, client: Client) -> None:
@@ -197,26 +199,33 @@ class ToolRuns:
             self._describe, DESCRIBED_FOR_SECONDS
         )
         self._queues: Remembered[str, bool] = Remembered(self._polled, DESCRIBED_FOR_SECONDS)
+        self._away_until = 0.0
 
     async def of(self, turn_id: UUID, execution_id: UUID) -> ToolRun | None:
         """The newest run of a call; None without one, or while Temporal is away."""
-        try:
-            runs = await self._turns.get(turn_id)
-        except (RPCError, RuntimeError) as exc:
-            log.warning("tool_runs_not_seen", turn_id=str(turn_id), error=type(exc).__name__)
-            return None
+        runs = await self._asked(self._turns, turn_id)
         prefix = tool_activity_id(execution_id, 0)[:-1]
         return max(
-            (run for run in runs if run.activity_id.startswith(prefix)),
+            (run for run in runs or () if run.activity_id.startswith(prefix)),
             key=lambda run: int(run.activity_id.removeprefix(prefix)),
             default=None,
         )
 
     async def served(self, queue: str) -> bool | None:
         """Whether workers ask for the queue's work; None while Temporal is away."""
+        return await self._asked(self._queues, queue)
+
+    async def _asked(self, answers: Remembered[K, V], key: K) -> V | None:
+        """An answer, or None while Temporal is away: then nobody waits for it in vain again."""
+        if time.monotonic() < self._away_until:
+            return None
         try:
-            return await self._queues.get(queue)
-        except (RPCError, RuntimeError):
+            # A client that has yet to connect takes its time, whatever the call's own timeout.
+            async with asyncio.timeout(2 * RPC_TIMEOUT.total_seconds()):
+                return await answers.get(key)
+        except (RPCError, RuntimeError, TimeoutError) as exc:
+            self._away_until = time.monotonic() + AWAY_FOR_SECONDS
+            log.debug("tool_runs_not_seen", error=type(exc).__name__)
             return None
 
     async def _describe(self, turn_id: UUID) -> list[ToolRun]:
