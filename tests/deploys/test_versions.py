@@ -98,7 +98,7 @@ async def activity_processes(client: Client, turn_id: str) -> set[int]:
     """Process ids of all workers that finished activities of a turn."""
     history = await handle(client, turn_id).fetch_history()
     return {
-        int(event.activity_task_started_event_attributes.identity.partition("@")[0])
+        int(event.activity_task_started_event_attributes.identity.rpartition(":")[2])
         for event in history.events
         if event.HasField("activity_task_started_event_attributes")
     }

@@ -39,8 +39,13 @@ async def called(team: Team, tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 async def test_the_model_works_on_files(system: System, team: Team) -> None:
-    denied = await called(team, "write_file", path="a.txt", content="x")
-    assert denied["error"]["code"] == "denied", "what changes things is not allowed unasked"
+    async with team.room() as room:
+        question = '#tool:write_file:{"path":"a.txt","content":"x"} #say:asked'
+        ack = await room.ask(await team.conversation(), question)
+        # What changes things is not allowed unasked.
+        await room.turn(ack["data"]["turn_id"], "awaiting_approval")
+        checked(await team.ada.post(f"/api/turns/{ack['data']['turn_id']}/stop"))
+        assert await room.turn(ack["data"]["turn_id"]) == "cancelled"
     await allow(team, "write_file")
     written = await called(team, "write_file", path="notes/über.md", content="# Größe\nhello")
     assert (written["status"], written["queue"]) == ("completed", "tools-files")

@@ -128,7 +128,14 @@ async def test_changing_needs_more_than_reading(scene: Scene, site: Site) -> Non
         site.pages["/v1/x"] = answer("read")
         assert (await run(scene, call("GET", "/x", datasource_id=source)))["status"] == "completed"
         seen = len(site.seen)
-        execution = await run(scene, call("POST", "/x", datasource_id=source))
+        async with scene.team.room("ada", 0) as ada:
+            turn = await scene.ask(ada, call("POST", "/x", datasource_id=source))
+            assert await ada.turn(turn, "awaiting_approval") == "awaiting_approval"
+            execution = await scene.execution(turn)
+            path = f"/api/tool-executions/{execution['id']}/decision"
+            checked(await scene.team.ada.post(path, json={"decision": "deny"}))
+            assert await ada.turn(turn) == "completed"
+        execution = await scene.execution(turn)
         assert (execution["status"], execution["error"]["code"]) == ("failed", "denied")
         assert len(site.seen) == seen
     finally:

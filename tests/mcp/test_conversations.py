@@ -177,7 +177,7 @@ async def test_a_call_without_an_answer_waits_for_the_callers_deadline(
     hostile: HostileServer, surroundings: Surroundings, misdeed: str
 ) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(3):
             await call(Endpoint(hostile.url(f"call/{misdeed}")), "look", {}, surroundings)
     # It was told, and the session was closed.
     assert hostile.calls("notifications/cancelled")
