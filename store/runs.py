@@ -1,14 +1,15 @@
 """Turns as Temporal runs: started once, cancelled by id, from the edge and from housekeeping."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -92,7 +93,12 @@ class TurnRuns:
         Returns:
             Whether the run knows, or there is none to know. If not, housekeeping tells it.
         """
-        return await self._signal(turn_id, ConversationTurn.tool_decided, str(execution_id))
+        return await self._deliver(
+            turn_id,
+            lambda run: run.signal(
+                ConversationTurn.tool_decided, str(execution_id), rpc_timeout=RPC_TIMEOUT
+            ),
+        )
 
     async def take_over(self, turn_id: UUID, execution_id: UUID, intervention_id: UUID) -> bool:
         """Tell a turn's run that people have intervened in one of its tool calls.
@@ -100,22 +106,14 @@ class TurnRuns:
         Returns:
             Whether it was told, or there is none to tell. If not, housekeeping tells it again.
         """
-        return await self._signal(
-            turn_id, ConversationTurn.tool_taken_over, str(execution_id), str(intervention_id)
+        return await self._deliver(
+            turn_id,
+            lambda run: run.signal(
+                ConversationTurn.tool_taken_over,
+                args=[str(execution_id), str(intervention_id)],
+                rpc_timeout=RPC_TIMEOUT,
+            ),
         )
-
-    async def _signal(self, turn_id: UUID, signal: Callable[..., None], *given: str) -> bool:
-        handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
-        try:
-            await handle.signal(signal, args=given, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
-                return True
-            log.warning("turn_not_signalled", turn_id=str(turn_id), error=exc.status.name)
-            return False
-        except RuntimeError:
-            return False
-        return True
 
     async def cancel(self, turn_id: UUID) -> bool:
         """Ask a turn's workflow to stop.
@@ -124,13 +122,17 @@ class TurnRuns:
             Whether the request was delivered or there is nothing to stop. The stop is on record in
             any case, and housekeeping delivers it again.
         """
-        handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
+        return await self._deliver(turn_id, lambda run: run.cancel(rpc_timeout=RPC_TIMEOUT))
+
+    async def _deliver(
+        self, turn_id: UUID, send: Callable[[WorkflowHandle[Any, Any]], Awaitable[None]]
+    ) -> bool:
         try:
-            await handle.cancel(rpc_timeout=RPC_TIMEOUT)
+            await send(self._client.get_workflow_handle(turn_workflow_id(turn_id)))
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return True
-            log.warning("turn_not_cancelled", turn_id=str(turn_id), error=exc.status.name)
+            log.warning("turn_not_told", turn_id=str(turn_id), error=exc.status.name)
             return False
         except RuntimeError:
             return False
