@@ -1,9 +1,9 @@
 """Housekeeping: no turn is "thinking" for ever, whatever died and whoever terminated what.
 
 Compares open turns in the database with their runs in Temporal. A turn without a run is started, a
-turn whose run is over is settled, a stop or an intervention that never reached its run is delivered
-again. Turns that wait for a place have no run and are left alone; places that are free are given to
-them. What people decide about tool calls, and turns that should be over, are `activities.people`'s.
+turn whose run is over is settled, a stop that never reached its run is delivered again. Turns that
+wait for a place have no run and are left alone; places that are free are given to them. What people
+do about tool calls, and turns that should be over, are `activities.people`'s.
 """
 
 from collections import Counter
@@ -27,6 +27,7 @@ from typing_extensions import override
 from activities.people import PeopleSweep
 from store import turns
 from store.database import Database
+from store.places import Places
 from store.runs import TurnRuns
 from store.settings import Settings
 from workflows.interfaces import HousekeepingActivities
@@ -80,6 +81,7 @@ class HousekeepingSweep(HousekeepingActivities):
         self._settings = settings
         self._client = client
         self._runs = runs
+        self._places = Places(database, runs)
         self._people = PeopleSweep(database, settings, client, runs)
 
     @override
@@ -95,7 +97,6 @@ class HousekeepingSweep(HousekeepingActivities):
                 log.warning("sweep_failed", turn_id=str(turn.turn_id), error=type(exc).__name__)
         done["started"] += await self._admit()
         done.update(await self._people.sweep())
-        await self._take_over()
         pruned = await self._prune()
         turns_seen = meter.create_counter(
             "everturn_housekeeping_turns", "Turns that a sweep had to start, settle or cancel."
@@ -183,27 +184,10 @@ class HousekeepingSweep(HousekeepingActivities):
         started = 0
         for tenant_id in waiting:
             try:
-                async with self._database.tenant_session(tenant_id) as session:
-                    admitted = await turns.admit(session, tenant_id)
-                for ref in admitted:
-                    started += await self._runs.start(ref)
+                started += await self._places.give(tenant_id)
             except Exception as exc:  # noqa: BLE001 -- nor one tenant the others
                 log.warning("admission_failed", tenant_id=str(tenant_id), error=type(exc).__name__)
         return started
-
-    async def _take_over(self) -> None:
-        """Tell runs again of interventions that they have not looked at."""
-        async with self._database.session() as session:
-            rows = await session.execute(
-                text(
-                    "SELECT turn_id, tool_execution_id, intervention_id"
-                    " FROM unheard_interventions(make_interval(secs => :age), :most)"
-                ),
-                {"age": MIN_AGE.total_seconds(), "most": MAX_TURNS_PER_SWEEP},
-            )
-            unheard = rows.all()
-        for turn_id, execution_id, intervention_id in unheard:
-            await self._runs.take_over(turn_id, execution_id, intervention_id)
 
     async def _prune(self) -> int:
         # The log keeps what is younger, and at least what a client that comes back is sent.

@@ -20,7 +20,6 @@ from activities.calls import calls_of
 from activities.endpoint import Endpoint, Endpoints
 from activities.errors import Trouble, foreseen, textless
 from activities.heartbeat import beating
-from activities.places import Places
 from activities.providers.chat_completions import ChatCompletions
 from activities.providers.client import Client
 from activities.providers.provider import Provider
@@ -32,6 +31,7 @@ from store import steering, steps
 from store.bus import Publisher, room_channel
 from store.database import Database
 from store.fault_points import reach
+from store.places import Places
 from store.secrets import KeyRing
 from store.settings import Settings
 from store.shapes import TemporalLinks

@@ -1,8 +1,8 @@
 """Housekeeping of what people are asked: questions, decisions, and time that stands still.
 
-Each of four things is somebody else's to do at once, and is done here where nobody did: a run
-closes a question whose time is over, an edge tells the run of a decision, whoever changes a call
-reviews its turn, and a run ends its turn within its time.
+Each of five things is somebody else's to do at once, and is done here where nobody did: a run
+closes a question whose time is over, an edge tells the run of a decision or of an intervention,
+whoever changes a call reviews its turn, and a run ends its turn within its time.
 """
 
 from collections import Counter
@@ -34,7 +34,8 @@ AT_MOST = 200
 OVERDUE_AFTER = policies.RUN_TIMEOUT_MARGIN
 OVERDUE_TEXT = "This took longer than a turn may, and its run did nothing any more. Ask again."
 
-Deed = Callable[[UUID, UUID, UUID | None], Awaitable[str]]
+# Takes a row of its query, which has a `turn_id`; says how what it did is counted.
+Deed = Callable[..., Awaitable[str]]
 
 
 class PeopleSweep:
@@ -59,8 +60,9 @@ class PeopleSweep:
         for query, values, deed in (
             ("SELECT * FROM expired_questions(:age, :most)", young, self._expire),
             ("SELECT * FROM untold_decisions(:age, :most)", young, self._tell),
-            ("SELECT *, NULL FROM misstated_turns(:most)", every, self._review),
-            ("SELECT *, NULL FROM overdue_turns(:default, :margin, :most)", overdue, self._end),
+            ("SELECT * FROM unheard_interventions(:age, :most)", young, self._take_over),
+            ("SELECT * FROM misstated_turns(:most)", every, self._review),
+            ("SELECT * FROM overdue_turns(:default, :margin, :most)", overdue, self._end),
         ):
             await self._each(query, values, deed, done)
         return done
@@ -70,21 +72,19 @@ class PeopleSweep:
     ) -> None:
         async with self._database.session() as session:
             found = (await session.execute(text(query), values)).all()
-        for tenant_id, turn_id, execution_id in found:
+        for row in found:
             try:
-                done[await deed(tenant_id, turn_id, execution_id)] += 1
+                done[await deed(*row)] += 1
             except Exception as exc:  # noqa: BLE001 -- one turn must not keep the rest waiting
                 done["failed"] += 1
-                log.warning("sweep_failed", turn_id=str(turn_id), error=type(exc).__name__)
+                log.warning("sweep_failed", turn_id=str(row.turn_id), error=type(exc).__name__)
 
-    async def _expire(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID | None) -> str:
-        assert execution_id is not None  # noqa: S101 -- the query gives it
+    async def _expire(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID) -> str:
         async with self._database.tenant_session(tenant_id) as session:
             expired = await expiry.expire_now(session, execution_id, self._links)
         return await self._tell(tenant_id, turn_id, execution_id) if expired else ""
 
-    async def _tell(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID | None) -> str:
-        assert execution_id is not None  # noqa: S101 -- the query gives it
+    async def _tell(self, tenant_id: UUID, turn_id: UUID, execution_id: UUID) -> str:
         async with self._database.tenant_session(tenant_id) as session:
             row = await session.get(ToolExecution, execution_id)
             question = row.question if row else 0
@@ -94,12 +94,16 @@ class PeopleSweep:
             await decisions.told(session, execution_id, question)
         return "told"
 
-    async def _review(self, tenant_id: UUID, turn_id: UUID, _execution_id: UUID | None) -> str:
+    async def _take_over(self, turn_id: UUID, execution_id: UUID, intervention_id: UUID) -> str:
+        told = await self._runs.take_over(turn_id, execution_id, intervention_id)
+        return "told" if told else "failed"
+
+    async def _review(self, tenant_id: UUID, turn_id: UUID) -> str:
         async with self._database.tenant_session(tenant_id) as session:
             await waiting.review_now(session, turn_id)
         return "reviewed"
 
-    async def _end(self, tenant_id: UUID, turn_id: UUID, _execution_id: UUID | None) -> str:
+    async def _end(self, tenant_id: UUID, turn_id: UUID) -> str:
         """End a run that should have ended its turn long ago, and the turn."""
         handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
         try:

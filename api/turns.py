@@ -11,6 +11,7 @@ from store.errors import Invalid, TooLarge
 from store.fault_points import reach
 from store.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_MESSAGE_BYTES
 from store.on_busy import CHOICES
+from store.places import Places
 from store.principal import Principal
 from store.runs import TurnRuns
 from store.tables import Turn
@@ -44,6 +45,7 @@ class Turns:
     def __init__(self, database: Database, runs: TurnRuns) -> None:
         self._database = database
         self._runs = runs
+        self._places = Places(database, runs)
         self._turnstile = Turnstile(ACCEPTS_PER_TENANT, ACCEPT_WAIT_SECONDS)
 
     async def submit(
@@ -112,9 +114,7 @@ class Turns:
         for turn_id in turn_ids:
             await self._runs.cancel(turn_id)
         if turn_ids:
-            async with self._database.tenant_session(principal.tenant_id) as session:
-                admitted = await turns.admit(session, principal.tenant_id)
-            await self._start(admitted)
+            await self._places.give(principal.tenant_id)
 
     async def _start(self, refs: Sequence[TurnRef]) -> set[str]:
         """Start turns; the ids of those that run now. Housekeeping starts the others later."""

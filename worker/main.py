@@ -25,7 +25,6 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.conversation import ConversationActivities
 from activities.housekeeping import HousekeepingSweep
 from activities.model import OpenAIModel
-from activities.places import Places
 from activities.providers.client import Client as ModelClient
 from activities.tools.executor import ToolExecutor
 from activities.tools.mcp import McpTools
@@ -43,6 +42,7 @@ from store.files.janitor import keep_tidy
 from store.files.project_files import ProjectFiles
 from store.mcp.operator import Commands
 from store.mcp.surroundings import Surroundings
+from store.places import Places
 from store.runs import TurnRuns
 from store.secrets import KeyRing
 from store.settings import Settings

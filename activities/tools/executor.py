@@ -20,7 +20,6 @@ from typing_extensions import override
 
 from activities.errors import foreseen, textless
 from activities.heartbeat import beating
-from activities.places import Places
 from activities.tools.arguments import parse_arguments
 from activities.tools.cache import ResultCache
 from activities.tools.datasources import ProjectDatasources
@@ -51,6 +50,7 @@ from store.database import Database, clock
 from store.fault_points import reach
 from store.files.project_files import ProjectFiles
 from store.handles import Handles
+from store.places import Places
 from store.policies import Verdict, verdict_for
 from store.secrets import KeyRing
 from store.settings import Settings

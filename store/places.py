@@ -1,4 +1,7 @@
-"""The place of a turn that waits for people goes to another turn of its tenant, at once."""
+"""Places that became free outside of a turn's ending go to turns that wait, at once.
+
+A turn that waits for people has none, nor has one that was deleted.
+"""
 
 from uuid import UUID
 
@@ -14,9 +17,8 @@ class Places:
         self._database = database
         self._runs = runs
 
-    async def give(self, tenant_id: UUID) -> None:
-        """Start the turns that may run now."""
+    async def give(self, tenant_id: UUID) -> int:
+        """Start the turns that may run now; how many were."""
         async with self._database.tenant_session(tenant_id) as session:
             admitted = await turns.admit(session, tenant_id)
-        for ref in admitted:
-            await self._runs.start(ref)
+        return sum([await self._runs.start(ref) for ref in admitted])
