@@ -13,16 +13,16 @@ from api.audited import AuditedRoute
 from api.auth import CurrentPrincipal, address_of
 from api.bodies import Body, Items, Name, storable
 from api.state import CurrentEdge, Edge
+from api.stored_secrets import opened, secret_for
 from store import access, audit, datasources
 from store.access import Role
 from store.audit import Actor
 from store.datasource.check import Surroundings, check_datasource, own_identity
 from store.datasource.config import MAX_SECRET_CHARS
 from store.datasource.role import RoleReport
-from store.errors import Conflict, Invalid, Refusal
+from store.errors import Conflict, Refusal
 from store.files.folder import project_folder
 from store.principal import Principal
-from store.secrets import SecretError
 from store.tables import Datasource
 from store.tool_cache import MAX_CACHE_SECONDS
 
@@ -132,15 +132,6 @@ async def _check(edge: Edge, principal: Principal, project_id: UUID, target: _Ta
     return await check_datasource(target.kind, target.config, target.secret, surroundings)
 
 
-def _opened(edge: Edge, row: Datasource) -> str:
-    if row.secret is None:
-        return ""
-    try:
-        return edge.keys.decrypt(row.secret, row.tenant_id)
-    except SecretError as exc:
-        raise Invalid("The stored secret does not open any more. Send it again.") from exc
-
-
 @router.get("")
 async def list_datasources(
     project_id: UUID, principal: CurrentPrincipal, edge: CurrentEdge
@@ -212,12 +203,7 @@ async def change_datasource(
         if body.config is not None:
             config = datasources.checked_config(kind, body.config).model_dump()
         moves = datasources.destination(kind, config) != datasources.destination(kind, before)
-        if moves and body.secret is None and secret is not None:
-            raise Invalid(
-                "The stored secret is not sent to another host. Send `secret` as well.",
-                errors=[{"field": "secret", "message": "is needed when the host changes"}],
-            )
-        plain = _opened(edge, row) if body.secret is None else body.secret
+        plain = secret_for(edge.keys, row, body.secret, moves=moves)
         report = await _check(edge, principal, project_id, _Target(kind, config, plain))
         if body.secret is not None:
             secret = edge.keys.encrypt(plain, principal.tenant_id) if plain else None
@@ -268,7 +254,7 @@ async def run_test(
         await access.require(session, principal, project_id, Role.EDITOR)
         row = await datasources.get(session, project_id, datasource_id)
     try:
-        target = _Target(row.kind, row.config, _opened(edge, row))
+        target = _Target(row.kind, row.config, opened(edge.keys, row))
         report = await _check(edge, principal, project_id, target)
     except Refusal as refusal:
         return TestAnswer(
