@@ -1,18 +1,17 @@
 """The tool that shows which files a project has."""
 
-from datetime import timedelta
 from threading import Event
 from typing import Any
 
 from typing_extensions import override
 
 from activities.tools.bounds import MAX_MODEL_BYTES, size
+from activities.tools.files.file_tool import FileTool
 from activities.tools.files.outcome import FolderPath, tool_errors
-from activities.tools.tool import Arguments, Tool, ToolContext
+from activities.tools.tool import Arguments, ToolContext
 from store.files.folder import Entry, Folder
 from store.files.paths import Names, parse_folder
-from store.files.project_files import ProjectFiles
-from workflows.types import Effect, Queue
+from workflows.types import Effect
 
 _ROOM = MAX_MODEL_BYTES - 512
 
@@ -23,7 +22,7 @@ class ListFilesArguments(Arguments):
     path: FolderPath = None
 
 
-class ListFiles(Tool[ListFilesArguments]):
+class ListFiles(FileTool[ListFilesArguments]):
     """Paths, sizes and times; no contents."""
 
     name = "list_files"
@@ -33,19 +32,13 @@ class ListFiles(Tool[ListFilesArguments]):
     )
     arguments = ListFilesArguments
     effect = Effect.READ
-    queue = Queue.TOOLS_FILES
-    deadline = timedelta(seconds=10)
-
-    def __init__(self, files: ProjectFiles) -> None:
-        self._files = files
 
     @override
     async def run(self, arguments: ListFilesArguments, context: ToolContext) -> dict[str, Any]:
         """See `Tool.run`."""
         with tool_errors(arguments.path):
             names = parse_folder(arguments.path)
-            folder = self._files.folder(context.tenant_id, context.project_id)
-            return await self._files.run(lambda stop: _listed(folder, names, stop))
+            return await self._in_folder(context, lambda folder, stop: _listed(folder, names, stop))
 
 
 def _listed(folder: Folder, names: Names, stop: Event) -> dict[str, Any]:

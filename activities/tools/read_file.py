@@ -1,21 +1,19 @@
 """The tool that reads a file of the project: a piece of its text, or rows of a table."""
 
-from datetime import timedelta
-from functools import partial
 from threading import Event
 from typing import Annotated, Any
 
 from pydantic import Field
 from typing_extensions import override
 
+from activities.tools.files.file_tool import FileTool
 from activities.tools.files.outcome import FilePath, tool_errors
 from activities.tools.files.slices import text_slice
 from activities.tools.files.tables import table_slice
-from activities.tools.tool import Arguments, Tool, ToolContext
+from activities.tools.tool import Arguments, ToolContext
 from store.files.folder import Folder
 from store.files.paths import Names, parse
-from store.files.project_files import ProjectFiles
-from workflows.types import Effect, Queue
+from workflows.types import Effect
 
 DEFAULT_LIMIT = 16 * 1024
 DEFAULT_ROWS = 100
@@ -42,7 +40,7 @@ class ReadFileArguments(Arguments):
     ] = False
 
 
-class ReadFile(Tool[ReadFileArguments]):
+class ReadFile(FileTool[ReadFileArguments]):
     """Reads text; says of anything else what it is."""
 
     name = "read_file"
@@ -53,19 +51,15 @@ class ReadFile(Tool[ReadFileArguments]):
     )
     arguments = ReadFileArguments
     effect = Effect.READ
-    queue = Queue.TOOLS_FILES
-    deadline = timedelta(seconds=10)
-
-    def __init__(self, files: ProjectFiles) -> None:
-        self._files = files
 
     @override
     async def run(self, arguments: ReadFileArguments, context: ToolContext) -> dict[str, Any]:
         """See `Tool.run`."""
         with tool_errors(arguments.path):
             names = parse(arguments.path)
-            folder = self._files.folder(context.tenant_id, context.project_id)
-            return await self._files.run(partial(_read, folder, names, arguments))
+            return await self._in_folder(
+                context, lambda folder, stop: _read(folder, names, arguments, stop)
+            )
 
 
 def _read(

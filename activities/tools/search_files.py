@@ -3,8 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import timedelta
-from functools import partial
 from io import BufferedReader
 from threading import Event
 from typing import Annotated, Any
@@ -14,15 +12,16 @@ from typing_extensions import override
 
 from activities.tools.bounds import MAX_MODEL_BYTES, size
 from activities.tools.files.encodings import HEAD_BYTES, encoding_of
+from activities.tools.files.file_tool import FileTool
 from activities.tools.files.outcome import FolderPath, tool_errors
-from activities.tools.tool import Arguments, Tool, ToolContext
+from activities.tools.tool import Arguments, ToolContext
 from store.errors import NotFound
 from store.files.errors import PathRefused
 from store.files.folder import Folder, Stopped
 from store.files.paths import Names, parse_folder
 from store.files.project_files import ProjectFiles
 from store.texts import clean
-from workflows.types import Effect, Queue
+from workflows.types import Effect
 
 MAX_MATCHES = 200
 MAX_QUERY_CHARS = 200
@@ -51,7 +50,7 @@ class SearchFilesArguments(Arguments):
     path: FolderPath = None
 
 
-class SearchFiles(Tool[SearchFilesArguments]):
+class SearchFiles(FileTool[SearchFilesArguments]):
     """Plain text in text files; the rest is passed over."""
 
     name = "search_files"
@@ -61,11 +60,9 @@ class SearchFiles(Tool[SearchFilesArguments]):
     )
     arguments = SearchFilesArguments
     effect = Effect.READ
-    queue = Queue.TOOLS_FILES
-    deadline = timedelta(seconds=10)
 
     def __init__(self, files: ProjectFiles) -> None:
-        self._files = files
+        super().__init__(files)
         # Searches keep a thread and a core busy for seconds; reading and writing go on beside.
         self._searching = asyncio.Semaphore(SEARCHES)
 
@@ -74,9 +71,10 @@ class SearchFiles(Tool[SearchFilesArguments]):
         """See `Tool.run`."""
         with tool_errors(arguments.path):
             names = parse_folder(arguments.path)
-            folder = self._files.folder(context.tenant_id, context.project_id)
             async with self._searching:
-                return await self._files.run(partial(_search, folder, names, arguments.query))
+                return await self._in_folder(
+                    context, lambda folder, stop: _search(folder, names, arguments.query, stop)
+                )
 
 
 def _search(folder: Folder, names: Names, query: str, stop: Event) -> dict[str, Any]:

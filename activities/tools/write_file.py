@@ -1,16 +1,15 @@
 """The tool that writes a file of the project, as a whole and in one step."""
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 from typing_extensions import override
 
+from activities.tools.files.file_tool import FileTool
 from activities.tools.files.outcome import FilePath, tool_errors
-from activities.tools.tool import Arguments, Tool, ToolContext
+from activities.tools.tool import Arguments, ToolContext
 from store.files.paths import parse
-from store.files.project_files import ProjectFiles
-from workflows.types import Effect, Queue
+from workflows.types import Effect
 
 
 class WriteFileArguments(Arguments):
@@ -20,7 +19,7 @@ class WriteFileArguments(Arguments):
     content: Annotated[str, Field(description="The whole text of the file.")]
 
 
-class WriteFile(Tool[WriteFileArguments]):
+class WriteFile(FileTool[WriteFileArguments]):
     """Makes a file, or replaces its content."""
 
     name = "write_file"
@@ -30,11 +29,6 @@ class WriteFile(Tool[WriteFileArguments]):
     )
     arguments = WriteFileArguments
     effect = Effect.IDEMPOTENT
-    queue = Queue.TOOLS_FILES
-    deadline = timedelta(seconds=10)
-
-    def __init__(self, files: ProjectFiles) -> None:
-        self._files = files
 
     @override
     async def run(self, arguments: WriteFileArguments, context: ToolContext) -> dict[str, Any]:
