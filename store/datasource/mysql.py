@@ -15,7 +15,7 @@ from asyncmy.connection import Connection
 from asyncmy.constants.CLIENT import LOCAL_FILES, MULTI_STATEMENTS, SSL
 from asyncmy.errors import MySQLError, OperationalError
 
-from store.datasource.addresses import addresses_of
+from store.datasource.addresses import addresses_of, first_that_answers
 from store.datasource.config import MysqlConfig, check_secret
 from store.datasource.errors import Unreachable
 from store.datasource.tls import client_context
@@ -175,15 +175,13 @@ async def connect(
         AddressNotAllowed: The host may not be reached from here.
         Unreachable: No connection.
     """
-    addresses = await addresses_of(config.host, config.port, private_hosts)
-    failure: BaseException | None = None
-    for address in addresses:
-        try:
-            return await connect_to(address, config, secret, within / len(addresses))
-        except (*DRIVER_ERRORS, TimeoutError, WithoutTls, RowTooLarge) as error:
-            failure = error
-    # Without the cause: its text names the address.
-    raise unreachable(failure or OSError()) from None
+    return await first_that_answers(
+        await addresses_of(config.host, config.port, private_hosts),
+        within,
+        lambda address, share: connect_to(address, config, secret, share),
+        (*DRIVER_ERRORS, TimeoutError, WithoutTls, RowTooLarge),
+        unreachable,
+    )
 
 
 async def connect_to(

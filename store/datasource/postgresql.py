@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from store.datasource.addresses import addresses_of
+from store.datasource.addresses import addresses_of, first_that_answers
 from store.datasource.config import PostgresqlConfig, check_secret
 from store.datasource.errors import Unreachable
 from store.datasource.tls import client_context
@@ -72,19 +72,13 @@ async def connect(
         AddressNotAllowed: The host may not be reached from here.
         Unreachable: No connection.
     """
-    addresses = await addresses_of(config.host, config.port, private_hosts)
-    failure: BaseException | None = None
-    for address in addresses:
-        try:
-            return await _connect_to(
-                address, config, check_secret(secret), within / len(addresses), options
-            )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            failure = error
-    if failure is None:
-        raise Unreachable(_NO_CONNECTION)
-    # Without the cause: its text names the address.
-    raise unreachable(failure) from None
+    return await first_that_answers(
+        await addresses_of(config.host, config.port, private_hosts),
+        within,
+        lambda address, share: _connect_to(address, config, check_secret(secret), share, options),
+        (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
+        unreachable,
+    )
 
 
 async def _connect_to(
