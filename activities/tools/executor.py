@@ -281,7 +281,10 @@ class ToolExecutor(ToolActivities):
             async with asyncio.timeout(tool.deadline.total_seconds()):
                 kept = await self._cache.look(tool, claim.arguments, context)
                 found = kept.result() if kept else None
-                result = found or clean_json(await tool.run(claim.arguments, context))
+                if found is None:
+                    result = clean_json(await tool.run(claim.arguments, context))
+                else:
+                    result = found
         except TimeoutError:
             seconds = tool.deadline.total_seconds()
             return Outcome(
